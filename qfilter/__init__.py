@@ -1,0 +1,1 @@
+"""qfilter: a userspace packet-verdict firewall for Linux."""

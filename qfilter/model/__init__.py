@@ -1,0 +1,1 @@
+"""The vocabulary that the rooms share: frozen values, no logic, no I/O."""
