@@ -1,0 +1,43 @@
+# Every target sets up what it needs first; the second time that costs nothing.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check clean
+MAKEFLAGS += --no-print-directory
+bin := .venv/bin
+
+# Somebody who does not own the checkout (sudo make) leaves no files in it that its owner could not remove.
+ifneq ($(shell id -u),$(shell stat -c %u .))
+export PYTHONDONTWRITEBYTECODE := 1
+export PYTEST_ADDOPTS += -p no:cacheprovider
+export HYPOTHESIS_STORAGE_DIRECTORY := $(shell mktemp -du)
+endif
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: ## install what is missing (system packages as root) and make .venv
+	@tools/setup
+
+# Only `make run HOST=1` touches this host: some shells export HOST on their own.
+ifeq ($(origin HOST) $(HOST),command line 1)
+run: command := $(bin)/qfilter run $(POLICY)
+ifeq ($(POLICY),)
+$(error HOST=1 needs a policy: sudo make run HOST=1 POLICY=rules/workstation.yaml)
+endif
+else
+run: command := $(bin)/python -m tests.lab.demo
+endif
+run: setup ## the demonstration in a private lab; with HOST=1 POLICY=file on this host
+	@$(command)
+
+test: setup ## all tests; as root also those on real queues
+	@$(bin)/pytest
+
+check: setup ## style, types, import layers
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	@$(bin)/mypy
+	@$(bin)/lint-imports
+
+clean: ## remove .venv and everything that a build or a test left
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@find . -name __pycache__ -prune -exec rm -rf {} +
