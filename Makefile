@@ -17,9 +17,9 @@ help: ## this list
 setup: ## install what is missing (system packages as root) and make .venv
 	@tools/setup
 
-# Only `make run HOST=1` touches this host: some shells export HOST on their own.
-ifeq ($(origin HOST) $(HOST),command line 1)
-run: command := $(bin)/qfilter run $(POLICY)
+# Some shells export HOST on their own: this host is touched only when the command line says so.
+ifeq ($(origin HOST),command line)
+run: command := $(bin)/qfilter run '$(POLICY)'
 ifeq ($(POLICY),)
 $(error HOST=1 needs a policy: sudo make run HOST=1 POLICY=rules/workstation.yaml)
 endif
