@@ -23,6 +23,8 @@ class Capabilities:
     """Whether the queue's consumer can set NFQA_CFG_F_FAIL_OPEN."""
     unreadable: frozenset[str] = frozenset()
     """Fields that no packet from this queue will carry."""
+    ip_queue: bool = False
+    """Whether the consumer is ip_queue (kernels before 3.5): its verdicts carry neither a mark nor a queue number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

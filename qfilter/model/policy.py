@@ -140,4 +140,6 @@ class Policy:
     """In file order."""
     rules: tuple[Rule, ...] = ()
     tests: tuple[TestCase, ...] = ()
+    settings: Mapping[str, Position] = field(default_factory=dict)
+    """Where each value stands that has no position of its own, by its path: `queue.target`, `on_failure.queue_full`."""
     warnings: tuple[Diagnostic, ...] = ()
