@@ -26,6 +26,8 @@ class Problems:
     stack: Callable[[str], tuple[Position, ...]] = lambda _: ()
     """The include entries that led to a file, innermost first."""
     found: list[Diagnostic] = field(default_factory=list)
+    _seen: set[tuple[Position, str]] = field(default_factory=set)
+    _trapped: set[Position] = field(default_factory=set)
 
     def error(self, kind: str, node: Node, message: str, *, suggestion: str | None = None) -> None:
         """A mistake at a node. `kind` is one of `kinds.KINDS`."""
@@ -41,8 +43,13 @@ class Problems:
         suggestion: str | None = None,
         severity: str = "error",
     ) -> None:
-        """A mistake at a position."""
+        """A mistake at a position. The same one twice, or one that follows from a `yaml-trap` there, is left out."""
         assert kind in KINDS, kind
+        if (at, message) in self._seen or at in self._trapped:
+            return
+        self._seen.add((at, message))
+        if kind == "yaml-trap":
+            self._trapped.add(at)
         self.found.append(
             Diagnostic(
                 kind=kind,

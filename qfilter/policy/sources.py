@@ -1,0 +1,72 @@
+"""The files of one policy: read once, bounded, and kept so that a mistake can show its line."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qfilter.errors import Position
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Size of one file."""
+
+LINE_BREAK = re.compile(r"\r\n|\n|\r")
+
+
+class UnreadableError(Exception):
+    """A file that cannot be used, with the reason; `kind` is `unreadable` or `too-large`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+@dataclass(slots=True)
+class Sources:
+    """Texts by the name that positions call them by, in the order in which they were read."""
+
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    stacks: dict[str, tuple[Position, ...]] = field(default_factory=dict)
+    """The entries that led to a file, innermost first; nothing for the policy itself."""
+    _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def read(self, path: str, name: str, stack: tuple[Position, ...] = ()) -> bytes:
+        """The bytes of a file, at most MAX_BYTES. Raises UnreadableError, also for anything but a regular file."""
+        file = Path(path)
+        try:
+            # A FIFO would block for ever when it is opened.
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise UnreadableError("unreadable", f"{name!r} is not a file")
+            with file.open("rb") as stream:
+                data = stream.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise UnreadableError("unreadable", f"cannot read {name!r}: {reason.lower()}") from None
+        self.add(name, data, stack)
+        return data
+
+    def add(self, name: str, data: bytes, stack: tuple[Position, ...] = ()) -> None:
+        """Keep a text. Raises UnreadableError when it is too large."""
+        self.stacks[name] = stack
+        if len(data) > MAX_BYTES:
+            self.lines[name] = []
+            raise UnreadableError("too-large", f"the file has more than {MAX_BYTES:,} bytes")
+        self._hash.update(data)
+        self.lines[name] = LINE_BREAK.split(data.decode("utf-8", "replace"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, of everything read so far."""
+        return self._hash.hexdigest()
+
+    def line(self, at: Position) -> str:
+        """The text of a position's line; empty where there is none."""
+        lines = self.lines.get(at.file, [])
+        return lines[at.line - 1] if 0 < at.line <= len(lines) else ""
+
+    def stack(self, file: str) -> tuple[Position, ...]:
+        """The entries that led to a file, innermost first."""
+        return self.stacks.get(file, ())
