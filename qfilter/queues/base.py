@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from qfilter.model.packet import Packet
-from qfilter.model.verdict import Verdict
+from qfilter.model.verdict import Kind, Reason, Verdict
 
 Judge = Callable[[Packet], Verdict]
 """Gives a packet its verdict. When it raises, the queue gives the packet the outcome of the cause `error`."""
@@ -16,11 +16,7 @@ Judge = Callable[[Packet], Verdict]
 
 @dataclass(slots=True)
 class QueueCounters:
-    """What one queue has seen since it was opened. Plain numbers; the thread that receives is the only one to write.
-
-    A packet counts once, by the verdict that the kernel took: `accepted` to `requeued` add up to `received` less what
-    is in `errors` for verdicts.
-    """
+    """What one queue has seen since it was opened. Plain numbers; the thread that receives is the only one to write."""
 
     received: int = 0
     """Packets read from the queue, truncated ones included."""
@@ -28,23 +24,43 @@ class QueueCounters:
     dropped: int = 0
     rejected: int = 0
     """Handed back to the kernel's REJECT through the mark."""
-    repeated: int = 0
     requeued: int = 0
     """Sent to another queue."""
-    failed: int = 0
-    """Packets whose verdict came from a failure in the queue's own work: the judge raised, the message was cut."""
+    repeated: int = 0
+    """Sent once more through the chains of their hook."""
+    failures: Counter[Reason] = field(default_factory=Counter)
+    """Packets that the queue itself decided, by cause, without or in spite of the judge; in the verdicts above too."""
+    last_failure: str = ""
+    """The last of those causes in words, such as the exception that a judge raised."""
     truncated: int = 0
     """Messages that did not fit in the buffer. A copy range that cuts a packet is not one."""
-    overruns: int = 0
-    """Times that the kernel said it lost packets because nobody read them in time (ENOBUFS)."""
-    collisions: int = 0
-    """Packets that arrived with a hand-back bit set in their mark; dropped."""
+    lost: int = 0
+    """Packets that found the socket full and never came here: dropped, or let through where the queue fails open."""
     errors: Counter[int] = field(default_factory=Counter)
-    """Verdicts that the kernel did not take, and other errors that it reported, by errno (2 is ENOENT: unknown id)."""
+    """What the kernel complained about, by errno: ENOENT is a verdict for a packet that it no longer holds."""
+
+    def count(self, kind: Kind) -> None:
+        """One more packet with that kind of verdict."""
+        match kind:
+            case Kind.ACCEPT:
+                self.accepted += 1
+            case Kind.DROP:
+                self.dropped += 1
+            case Kind.REJECT:
+                self.rejected += 1
+            case Kind.QUEUE:
+                self.requeued += 1
+            case Kind.REPEAT:
+                self.repeated += 1
+
+    def fail(self, reason: Reason, words: str) -> None:
+        """One more packet that the queue itself decided."""
+        self.failures[reason] += 1
+        self.last_failure = words
 
 
 class PacketQueue(Protocol):
-    """One open queue. Not safe to share between threads, except `close` after the last `receive`."""
+    """One open queue. Not safe to share between threads."""
 
     number: int
     """The queue's number, 0 to 65535."""
@@ -57,8 +73,8 @@ class PacketQueue(Protocol):
         """Judge what is waiting, without blocking, and return how many packets that were.
 
         Bounded, so that one full queue does not starve the others: when it returns, more may be waiting. Whatever a
-        packet or the kernel does is counted and never raised; KeyboardInterrupt and SystemExit pass through.
-        Raises QueueError only when the queue itself is gone.
+        packet, a judge or the kernel does is counted and not raised, but KeyboardInterrupt and SystemExit pass
+        through. Raises QueueError only when the queue itself is gone.
         """
 
     def close(self) -> None:
