@@ -1,0 +1,78 @@
+"""Verdicts with `scope: flow`: the rest of the flow gets the same one, in both directions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from qfilter.engine.value import Known, Value
+from qfilter.fields import TCP, TCP_FLAGS
+from qfilter.model.hook import Hook
+from qfilter.model.verdict import Verdict
+
+MAX_FLOWS = 65_536
+_SECOND = 1_000_000_000
+TCP_IDLE = 432_000 * _SECOND
+OTHER_IDLE = 180 * _SECOND
+"""How long a silent flow is remembered, in nanoseconds: conntrack's defaults (nf_conntrack-sysctl)."""
+
+Read = Callable[[str], Value]
+"""Reads a field of the packet at hand."""
+
+# A flow that one hook accepted is not thereby accepted on another with other rules. Local traffic is one place:
+# what `output` let out comes back by `input`.
+_PLACE = {hook: "local" if hook in (Hook.INPUT, Hook.OUTPUT) else hook.value for hook in Hook}
+
+Key = tuple[str, int, frozenset[tuple[Known, Known]]]
+
+
+@dataclass(slots=True)
+class _Flow:
+    verdict: Verdict
+    seen: int
+
+
+class Flows:
+    """Remembered verdicts. When the table is full the flow that was silent longest is judged by the rules again."""
+
+    def __init__(self, size: int = MAX_FLOWS) -> None:
+        self._flows: OrderedDict[Key, _Flow] = OrderedDict()
+        self._size = size
+
+    def recall(self, hook: Hook, read: Read, now: int) -> Verdict | None:
+        """The verdict of this packet's flow, if it has one at `now` (monotonic nanoseconds)."""
+        key = _key(hook, read) if self._flows else None
+        flow = self._flows.get(key) if key else None
+        if key is None or flow is None:
+            return None
+        protocol = key[1]
+        if now - flow.seen >= (TCP_IDLE if protocol == TCP else OTHER_IDLE) or _opens(protocol, read):
+            del self._flows[key]
+            return None
+        flow.seen = now
+        self._flows.move_to_end(key)
+        return flow.verdict
+
+    def remember(self, hook: Hook, read: Read, verdict: Verdict, now: int) -> None:
+        """Give the rest of this packet's flow its verdict. A packet whose ports are unknown founds no flow."""
+        key = _key(hook, read)
+        if key is None:
+            return
+        if key not in self._flows and len(self._flows) >= self._size:
+            self._flows.popitem(last=False)
+        self._flows[key] = _Flow(replace(verdict, detail="flow", effects=(), mark=None), now)
+
+
+def _key(hook: Hook, read: Read) -> Key | None:
+    protocol, saddr, daddr = read("protocol"), read("saddr"), read("daddr")
+    sport, dport = read("sport"), read("dport")
+    if not isinstance(protocol, int) or not isinstance(sport, int) or not isinstance(dport, int):
+        return None
+    return (_PLACE[hook], protocol, frozenset({(saddr, sport), (daddr, dport)}))  # type: ignore[arg-type]
+
+
+def _opens(protocol: int, read: Read) -> bool:
+    """A new connection on old ports is a new flow."""
+    flags = read("tcp.flags") if protocol == TCP else 0
+    return isinstance(flags, int) and flags & (TCP_FLAGS["syn"] | TCP_FLAGS["ack"]) == TCP_FLAGS["syn"]

@@ -1,0 +1,91 @@
+"""The tests inside a policy: each builds a packet, judges it with the policy fresh in force, and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qfilter.engine.build import build
+from qfilter.engine.clock import Clock
+from qfilter.engine.conditions import View
+from qfilter.engine.matching import Truth
+from qfilter.engine.reference import ReferenceEngine
+from qfilter.engine.tallies import all_rules
+from qfilter.errors import Diagnostic, PacketError
+from qfilter.model.policy import Policy, TestCase
+from qfilter.model.rule import Rule
+from qfilter.model.verdict import Reason, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One test and how it ended."""
+
+    case: TestCase
+    verdict: Verdict | None
+    """None when no packet could be built from the test's fields."""
+    problem: str
+    """Why it failed; empty when it passed."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether verdict and decider are what the test expects."""
+        return not self.problem
+
+    def diagnostic(self) -> Diagnostic:
+        """The failure as a mistake in the policy."""
+        return Diagnostic(kind="test-failed", at=self.case.at, message=self.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run of tests."""
+
+    results: tuple[Result, ...]
+    matched: frozenset[str]
+    """Ids of the rules that matched a packet of some test."""
+    untested: tuple[Rule, ...]
+    """Rules that no test's packet matched, in file order."""
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The tests that failed, in file order."""
+        return tuple(result for result in self.results if not result.passed)
+
+
+def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Clock | None = None) -> Outcome:
+    """Run the policy's own tests, or those given. Each starts with empty sets, full limits and no flows."""
+    matched: set[str] = set()
+
+    def trace(rule: Rule, truth: Truth, _: View) -> None:
+        if truth is True:
+            matched.add(rule.id)
+
+    def run(case: TestCase) -> Result:
+        try:
+            packet = build(case.packet)
+        except PacketError as error:
+            return Result(case, None, str(error))
+        verdict = ReferenceEngine(policy, clock).decide(packet, trace)
+        return Result(case, verdict, _compare(case, verdict))
+
+    results = tuple(map(run, policy.tests if cases is None else cases))
+    rules = tuple(all_rules(policy.rules))
+    return Outcome(results, frozenset(matched), tuple(rule for rule in rules if rule.id not in matched))
+
+
+def decider(verdict: Verdict) -> str:
+    """What `by:` compares: the rule's id, `default`, or the failure cause."""
+    return verdict.rule or "" if verdict.reason is Reason.RULE else verdict.reason.value
+
+
+def _compare(case: TestCase, verdict: Verdict) -> str:
+    wanted, got = case.expect, verdict.decision
+    right = wanted == got if case.exact else wanted.kind == got.kind
+    by = decider(verdict)
+    if right and case.by in (None, by):
+        return ""
+    detail = f" ({verdict.detail})" if verdict.detail else ""
+    where = f" at {verdict.at}" if verdict.at else ""
+    expected = f"{wanted}" if case.by is None else f"{wanted} by {case.by}"
+    return f"expected {expected}, got {got} by {by}{detail}{where}"

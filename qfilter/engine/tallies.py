@@ -1,0 +1,62 @@
+"""What an engine counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from qfilter.model.policy import Policy
+from qfilter.model.report import Report, RuleTally, SetTally, Tally
+from qfilter.model.rule import Count, Rule
+from qfilter.model.verdict import CAUSES, Kind, Reason, Verdict
+
+
+def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
+    """Rules and the rules inside them, in file order."""
+    for rule in rules:
+        yield rule
+        yield from all_rules(rule.rules)
+
+
+class Tallies:
+    """Packets and bytes by rule, default, cause, kind of verdict and named counter."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rules = tuple(all_rules(policy.rules))
+        self._packets: Counter[tuple[str, str]] = Counter()
+        self._bytes: Counter[tuple[str, str]] = Counter()
+        self._malformed: Counter[str] = Counter()
+
+    def add(self, what: str, name: str, length: int) -> None:
+        """One packet of `length` bytes for `name` among `what` (rule, default, cause, verdict, counter)."""
+        self._packets[what, name] += 1
+        self._bytes[what, name] += length
+
+    def add_verdict(self, verdict: Verdict, hook: str, length: int) -> None:
+        """One packet's end."""
+        self.add("verdict", verdict.decision.kind, length)
+        if verdict.reason is Reason.DEFAULT:
+            self.add("default", hook, length)
+        elif verdict.reason is not Reason.RULE:
+            self.add("cause", verdict.reason, length)
+            if verdict.reason is Reason.MALFORMED:
+                self._malformed[verdict.detail] += 1
+
+    def _tally(self, what: str, name: str) -> Tally:
+        return Tally(self._packets[what, name], self._bytes[what, name])
+
+    def report(self, sets: Mapping[str, SetTally]) -> Report:
+        """Everything so far."""
+        counters = [action.name for rule in self._rules for action in rule.actions if isinstance(action, Count)]
+        return Report(
+            rules=tuple(
+                RuleTally(rule.id, rule.at, rule.verdict, self._tally("rule", rule.id)) for rule in self._rules
+            ),
+            defaults={hook: self._tally("default", hook) for hook in self._policy.defaults},
+            causes={cause: self._tally("cause", cause) for cause in CAUSES},
+            malformed=dict(sorted(self._malformed.items())),
+            verdicts={kind: self._tally("verdict", kind) for kind in Kind},
+            counters={name: self._tally("counter", name) for name in dict.fromkeys(counters)},
+            sets=sets,
+        )
