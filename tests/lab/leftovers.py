@@ -89,10 +89,11 @@ def _owner_is_dead(name: str) -> bool:
 
 
 def _born(pid: int) -> int | None:
-    """Start time in clock ticks since boot: a process id alone comes round again."""
+    """Start time in clock ticks since boot, None for the dead: a process id alone comes round again."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command's name, in parentheses, may itself hold blanks and parentheses.
-    return int(text.rpartition(")")[2].split()[19])
+    state, *fields = text.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[18])
