@@ -63,7 +63,7 @@ class Outcome(IntEnum):
 CHECKSUM_NOT_READY = 1
 """NFQA_SKB_CSUMNOTREADY."""
 
-_BIND = 1
+_PF_BIND = 3
 _NFGEN = struct.Struct("!BBH")
 _COMMAND = struct.Struct("!BxH")
 _PARAMS = struct.Struct("!IB")
@@ -185,9 +185,12 @@ def encode_config(
     return _body(queue, attributes)
 
 
-def encode_bind(queue: int) -> bytes:
-    """The body of a NFQNL_MSG_CONFIG that makes the sending socket the queue's owner."""
-    return _body(queue, [(_CFG_COMMAND, _COMMAND.pack(_BIND, Family.UNSPEC))])
+def encode_greeting() -> bytes:
+    """The body of a NFQNL_MSG_CONFIG that changes nothing: NFQNL_CFG_CMD_PF_BIND, obsolete since Linux 3.8.
+
+    Its answer says whether the sender may speak to the subsystem, and whether that is there at all.
+    """
+    return _body(0, [(_CFG_COMMAND, _COMMAND.pack(_PF_BIND, Family.IPV4))])
 
 
 def _body(queue: int, attributes: Iterable[tuple[int, bytes]]) -> bytes:
