@@ -24,6 +24,8 @@ _CHUNK = 64 * 1024
 class Frame:
     """One record of a capture, before its link header is read."""
 
+    offset: int
+    """Where the record begins."""
     link_type: int
     data: bytes
     wire_length: int

@@ -44,8 +44,8 @@ def read_capture(path: str | PathLike[str]) -> Iterator[CapturedPacket]:
     was expected there. CaptureError also for a file that cannot be read, and for a link type without a reader.
     """
     with open_source(Path(path)) as source:
-        for n, (start, frame) in enumerate(_frames(source), 1):
-            yield _packet(source, start, n, frame)
+        for n, frame in enumerate(_frames(source), 1):
+            yield _packet(source, n, frame)
 
 
 def packet_at(path: str | PathLike[str], n: int) -> CapturedPacket:
@@ -60,27 +60,19 @@ def packet_at(path: str | PathLike[str], n: int) -> CapturedPacket:
     raise CaptureError(f"{path}: packet {n}: expected at most {last}, the number of packets in the capture")
 
 
-def _frames(source: Source) -> Iterator[tuple[int, Frame]]:
-    """Frames with the offset where each begins."""
+def _frames(source: Source) -> Iterator[Frame]:
     magic = source.read(4, "a magic number of pcap, pcapng or gzip")
     if magic in MAGICS:
-        frames = read_pcap(source, magic)
-    elif magic == MAGIC:
-        frames = read_pcapng(source)
-    else:
+        return read_pcap(source, magic)
+    if magic != MAGIC:
         source.fail(0, f"magic number {magic.hex()}", "one of pcap, pcapng or gzip")
-    while True:
-        start = source.offset
-        frame = next(frames, None)
-        if frame is None:
-            return
-        yield start, frame
+    return read_pcapng(source)
 
 
-def _packet(source: Source, start: int, n: int, frame: Frame) -> CapturedPacket:
+def _packet(source: Source, n: int, frame: Frame) -> CapturedPacket:
     read_link = LINK_TYPES.get(frame.link_type)
     if read_link is None:
-        source.fail(start, f"link type {frame.link_type}", f"one of {', '.join(map(str, LINK_TYPES))}")
+        source.fail(frame.offset, f"link type {frame.link_type}", f"one of {', '.join(map(str, LINK_TYPES))}")
     link = read_link(frame.data)
     data, wire_length = None, frame.wire_length
     if link.network is not None:

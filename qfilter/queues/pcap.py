@@ -37,6 +37,7 @@ def read_pcap(source: Source, magic: bytes) -> Iterator[Frame]:
         if captured > MAX_FRAME:
             source.fail(start, f"captured length {captured}", f"at most {MAX_FRAME}")
         yield Frame(
+            offset=start,
             link_type=network & _LINK_TYPE_MASK,
             data=source.read(captured, "a packet"),
             wire_length=max(captured, original),

@@ -126,6 +126,7 @@ class _Section:
         raw_flags = body.options().get(_EPB_FLAGS, b"")
         flags = int.from_bytes(raw_flags, self.endian) if len(raw_flags) == 4 else 0
         return Frame(
+            offset=body.start,
             link_type=interface.link_type,
             data=data,
             wire_length=max(captured, original),
@@ -141,6 +142,7 @@ class _Section:
         interface = self._interfaces[0]
         captured = min(original, interface.snap_length or original)
         return Frame(
+            offset=body.start,
             link_type=interface.link_type,
             data=body.data(captured),
             wire_length=original,
@@ -166,12 +168,12 @@ class _Body:
 
     def __init__(self, source: Source, start: int, data: bytes, order: str) -> None:
         self._source = source
-        self._start = start
+        self.start = start
         self._rest = memoryview(data)
         self._order = order
 
     def fail(self, found: str, expected: str) -> NoReturn:
-        self._source.fail(self._start, found, expected)
+        self._source.fail(self.start, found, expected)
 
     def take(self, layout: str) -> tuple[int, ...]:
         fields = struct.Struct(self._order + layout)
