@@ -18,7 +18,7 @@ class Capabilities:
     backends: Mapping[Backend, frozenset[Target]] = field(default_factory=dict)
     """The tools that work here, in order of preference, with the targets that each can install."""
     problems: Mapping[Backend, str] = field(default_factory=dict)
-    """Why a tool is not in `backends`, for the operator."""
+    """Why a tool is not in `backends`, or cannot install one of the targets, for the operator."""
     fail_open: bool = True
     """Whether the queue's consumer can set NFQA_CFG_F_FAIL_OPEN."""
     unreadable: frozenset[str] = frozenset()

@@ -1,0 +1,28 @@
+"""Kernel rules that feed the queue: one desired state, three tools."""
+
+from qfilter.firewall.apply import Installed, differences, install, installed, remove
+from qfilter.firewall.probe import probe
+from qfilter.firewall.render import render
+from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State
+from qfilter.firewall.status import Status, status
+from qfilter.firewall.tools import families
+
+__all__ = [
+    "PLACES",
+    "Chain",
+    "Command",
+    "Installed",
+    "Jump",
+    "Place",
+    "Ruleset",
+    "State",
+    "Status",
+    "differences",
+    "families",
+    "install",
+    "installed",
+    "probe",
+    "remove",
+    "render",
+    "status",
+]

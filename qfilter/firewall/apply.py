@@ -1,0 +1,129 @@
+"""Make the kernel's rules what they should be, or make them go; the desired state is the only thing to know.
+
+Each ruleset changes in one transaction. What fails half-way on `install` is put back as it was found, so that IPv4 and
+IPv6 stand together or not at all; `remove` goes on to the others, for it must leave as little as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qfilter.errors import FirewallError
+from qfilter.firewall import backends, tools
+from qfilter.firewall.state import NOTHING, Command, Ruleset, State
+from qfilter.firewall.state import differences as state_differences
+from qfilter.model.plan import KernelRules
+from qfilter.model.policy import Backend
+
+BACKENDS = tuple(backend for backend in Backend if backend is not Backend.AUTO)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What was found, by ruleset. Rulesets of tools that are not here, or not in this kernel, hold nothing."""
+
+    states: Mapping[Ruleset, State]
+    absent: Mapping[Ruleset, str] = field(default_factory=dict)
+    """Why a ruleset could not be read: its tool or its part of the kernel is missing."""
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The tools under which something of qfilter's stands."""
+        return tuple(dict.fromkeys(ruleset.backend for ruleset, state in self.states.items() if state.chains))
+
+
+def installed() -> Installed:
+    """What stands now. Changes nothing. Raises PrivilegeError, and FirewallError when a tool breaks."""
+    tools.require_privilege("reading kernel rules")
+    states: dict[Ruleset, State] = {}
+    absent: dict[Ruleset, str] = {}
+    for ruleset in (ruleset for backend in BACKENDS for ruleset in backends.rulesets(backend)):
+        try:
+            states[ruleset] = backends.read(ruleset)
+        except FirewallError as error:
+            if not tools.is_unsupported(error.output):
+                raise
+            absent[ruleset] = str(error)
+    return Installed(states, absent)
+
+
+def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
+    """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each."""
+    lines = [f"{ruleset}: {found.absent[ruleset]}" for ruleset in _needed(rules) if ruleset in found.absent]
+    for ruleset, state in found.states.items():
+        lines += [f"{ruleset}: {line}" for line in state_differences(state, _wanted(rules, ruleset))]
+    return tuple(lines)
+
+
+def install(rules: KernelRules) -> tuple[Command, ...]:
+    """Make the kernel's rules as `rules` say, all families or none; returns the commands that it took, often none.
+
+    Rules of qfilter's under another tool are removed after the new ones stand. Raises PrivilegeError, or FirewallError
+    after everything that was done has been undone.
+    """
+    tools.require_privilege("installing kernel rules")
+    before = installed()
+    for ruleset in _needed(rules):
+        if ruleset in before.absent:
+            raise FirewallError(f"{ruleset}", before.absent[ruleset])
+    done: list[Command] = []
+    try:
+        for ruleset in sorted(before.states, key=lambda each: each.backend is not rules.backend):
+            for command in backends.commands(ruleset, before.states[ruleset], _wanted(rules, ruleset)):
+                tools.run(command)
+                done.append(command)
+        left = differences(rules, installed()) if done else ()
+        if left:
+            raise FirewallError("install", f"the tools succeeded, but {'; '.join(left)}")
+    except FirewallError as error:
+        raise FirewallError(error.command, f"{error.output}\n{_undo(before)}") from None
+    except BaseException:
+        _undo(before)
+        raise
+    return tuple(done)
+
+
+def remove() -> tuple[Command, ...]:
+    """Remove everything of qfilter's under every tool; returns the commands that it took.
+
+    Needs no memory of what was installed, and leaves what others wrote as it is. Raises PrivilegeError, or
+    FirewallError with each ruleset that something is left in.
+    """
+    tools.require_privilege("removing kernel rules")
+    done: list[Command] = []
+    failed: list[FirewallError] = []
+    for ruleset, state in installed().states.items():
+        for command in backends.commands(ruleset, state, NOTHING):
+            try:
+                tools.run(command)
+                done.append(command)
+            except FirewallError as error:
+                failed.append(error)
+    left = differences(None, installed())
+    if failed or left:
+        raise FirewallError("remove", "\n".join((*map(str, failed), *left)))
+    return tuple(done)
+
+
+def _needed(rules: KernelRules | None) -> tuple[Ruleset, ...]:
+    return () if rules is None else backends.rulesets(rules.backend)
+
+
+def _wanted(rules: KernelRules | None, ruleset: Ruleset) -> State:
+    return NOTHING if rules is None else backends.desired(rules, ruleset)
+
+
+def _undo(before: Installed) -> str:
+    """Put every ruleset back as it was, and say so; what cannot be put back is said too."""
+    undone: list[str] = []
+    failed: list[str] = []
+    for ruleset, state in reversed(tuple(before.states.items())):
+        try:
+            for command in backends.commands(ruleset, backends.read(ruleset), state):
+                tools.run(command)
+                undone.append(f"{ruleset}")
+        except FirewallError as error:
+            failed.append(f"{ruleset} could not be put back: {error}")
+    said = f"put back as it was: {', '.join(dict.fromkeys(undone))}" if undone else "nothing had changed"
+    return "\n".join((said, *failed)) if undone or not failed else "\n".join(failed)

@@ -1,0 +1,107 @@
+"""nft's script for the table `inet qfilter`: what should stand, what stands, and how to get from one to the other.
+
+The order of rules is that of `iptables.py`, for the same reasons. nft prints rules in words that change between
+versions, so each rule carries itself as its comment, and the comments are what is compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from qfilter.fields import Family
+from qfilter.firewall.reject import UNREACHABLE, nft_name
+from qfilter.firewall.state import LO_SIDE, PLACES, Chain, State, exempts_lo, handback
+from qfilter.model.hook import Hook
+from qfilter.model.plan import KernelRules
+from qfilter.model.policy import Exempt
+from qfilter.model.verdict import RejectWith
+
+TABLE = "inet qfilter"
+IPTABLES_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+"""nft's name for the family of the tables that iptables-nft and ip6tables-nft make."""
+UNKNOWN = "(not qfilter's)"
+"""Stands for a rule in qfilter's table that qfilter did not write."""
+
+
+def desired(rules: KernelRules) -> State:
+    """What should stand, for both families."""
+    return State(chains={hook: Chain(tuple(_rules(rules, hook))) for hook in rules.hooks})
+
+
+def _rules(rules: KernelRules, hook: Hook) -> Iterator[str]:
+    if exempts_lo(rules, hook):
+        yield f"{LO_SIDE[hook]}ifname lo return"
+    if Exempt.ESTABLISHED in rules.exempt:
+        yield "ct state established,related return"
+    for answer in rules.rejects if PLACES[hook].table == "filter" else ():
+        value, mask = handback(rules, answer.code)
+        marked = f"meta mark & {mask:#x} == {value:#x}"
+        if answer is RejectWith.TCP_RESET:
+            yield f"{marked} meta l4proto tcp reject with tcp reset"
+        for family in UNREACHABLE[answer]:
+            yield f"meta nfproto {family} {marked} reject with {nft_name(answer, family)}"
+    if rules.mark_mask:
+        yield f"meta mark & {rules.mark_mask:#x} != 0 drop"
+    yield _queue(rules)
+
+
+def _queue(rules: KernelRules) -> str:
+    several = rules.last > rules.first
+    flags = [name for name, on in (("bypass", rules.bypass), ("fanout", rules.cpu_fanout and several)) if on]
+    numbers = f"{rules.first}-{rules.last}" if several else f"{rules.first}"
+    return f"queue flags {','.join(flags)} to {numbers}" if flags else f"queue to {numbers}"
+
+
+def parse(listed: str) -> State:
+    """What `nft --json list table inet qfilter` printed.
+
+    A chain without rules counts as none: it stays behind when a policy gives up a hook, see `script`.
+    """
+    rules: dict[str, list[str]] = {}
+    for entry in json.loads(listed)["nftables"]:
+        if "rule" in entry:
+            rule: dict[str, Any] = entry["rule"]
+            rules.setdefault(rule["chain"], []).append(rule.get("comment", UNKNOWN))
+    chains = {hook: Chain(tuple(rules[hook])) for hook in Hook if hook in rules}
+    return State(chains=chains, present=frozenset({TABLE}))
+
+
+def base_chains(listed: str, family: Family) -> frozenset[str]:
+    """The base chains of a family, as `filter INPUT`, from `nft --json list chains`."""
+    kind = IPTABLES_FAMILY[family]
+    chains = [entry["chain"] for entry in json.loads(listed)["nftables"] if "chain" in entry]
+    return frozenset(
+        f"{chain['table']} {chain['name']}" for chain in chains if chain["family"] == kind and "hook" in chain
+    )
+
+
+def has_table(listed: str) -> bool:
+    """Whether the table stands, from `nft --json list tables`."""
+    tables = [entry["table"] for entry in json.loads(listed)["nftables"] if "table" in entry]
+    return any(f"{table['family']} {table['name']}" == TABLE for table in tables)
+
+
+def script(found: State, wanted: State) -> str:
+    """What `nft -f` must read to turn `found` into `wanted`; empty when nothing is to be done.
+
+    A base chain that is no longer wanted is emptied and stays until the whole table goes: when one goes away the
+    kernel drops the packets of every queue (nf_queue_nf_hook_drop).
+    """
+    if not wanted.chains:
+        return f"delete table {TABLE}\n" if found.present else ""
+    changed = [hook for hook in Hook if found.chains.get(hook) != wanted.chains.get(hook)]
+    if not changed:
+        return ""
+    lines = [f"add table {TABLE}"]
+    for hook in changed:
+        # the priorities are iptables' own for the tables filter and mangle: an administrator finds qfilter where it
+        # would be under the other tools, after conntrack and before source NAT
+        lines.append(
+            f"add chain {TABLE} {hook} {{ type filter hook {hook} priority {PLACES[hook].table}; policy accept; }}"
+        )
+        lines.append(f"flush chain {TABLE} {hook}")
+        rules = wanted.chains[hook].rules if hook in wanted.chains else ()
+        lines += [f'add rule {TABLE} {hook} {rule} comment "{rule}"' for rule in rules if rule != UNKNOWN]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,140 @@
+"""What stands in the kernel of qfilter's, or should: one value for every tool and family, compared as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from qfilter.fields import Family
+from qfilter.model.hook import Hook
+from qfilter.model.plan import KernelRules
+from qfilter.model.policy import Backend, Exempt
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the packets of a hook are queued: qfilter's chain, and the built-in chain that jumps to it."""
+
+    table: str
+    builtin: str
+    chain: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.chain}"
+
+
+PLACES: Mapping[Hook, Place] = MappingProxyType(
+    {
+        Hook.PREROUTING: Place("mangle", "PREROUTING", "QFILTER-PRE"),
+        Hook.INPUT: Place("filter", "INPUT", "QFILTER-IN"),
+        Hook.FORWARD: Place("filter", "FORWARD", "QFILTER-FWD"),
+        Hook.OUTPUT: Place("filter", "OUTPUT", "QFILTER-OUT"),
+        Hook.POSTROUTING: Place("mangle", "POSTROUTING", "QFILTER-POST"),
+    }
+)
+"""The names that make a chain qfilter's: removal knows nothing else."""
+
+LO_SIDE: Mapping[Hook, str] = MappingProxyType(
+    {Hook.PREROUTING: "i", Hook.INPUT: "i", Hook.OUTPUT: "o", Hook.POSTROUTING: "o"}
+)
+"""Which interface of a packet can be lo; nothing is forwarded from or to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A rule that leads into one of qfilter's chains."""
+
+    table: str
+    chain: str
+    position: int
+    """Counts from 1 within its chain."""
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One of qfilter's chains as the tool prints it, and what leads into it. nft needs no jumps."""
+
+    rules: tuple[str, ...]
+    jumps: tuple[Jump, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What stands under one tool and family. Only `chains` is ever desired; the rest is what was found around them."""
+
+    chains: Mapping[Hook, Chain] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
+    """Tables and base chains (`filter`, `filter INPUT`) that exist only because qfilter was installed."""
+    present: frozenset[str] | None = None
+    """Tables and base chains that exist; None where a tool never makes one, or nothing can tell."""
+    spent: frozenset[str] = frozenset()
+    """Those of `made` that would be empty without qfilter's chains."""
+    ahead: Mapping[Hook, tuple[str, ...]] = field(default_factory=dict)
+    """Other tools' rules that a packet meets before qfilter's."""
+    foreign: int = 0
+    """How many rules of others stand there, in any table."""
+    conntrack: bool = False
+    """Whether any rule, whoever's, makes the kernel track connections."""
+
+
+NOTHING = State()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ruleset:
+    """One tool's rules for one family; nft's are for both at once (None)."""
+
+    backend: Backend
+    family: Family | None
+
+    def __str__(self) -> str:
+        return self.backend.value if self.family is None else f"{self.backend.value} {self.family.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One call of a tool: the words, and what it reads from standard input."""
+
+    words: tuple[str, ...]
+    text: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+def exempts_lo(rules: KernelRules, hook: Hook) -> bool:
+    """Whether packets of the loopback interface are left alone on this hook."""
+    return Exempt.LO in rules.exempt and hook in LO_SIDE
+
+
+def handback(rules: KernelRules, code: int) -> tuple[int, int]:
+    """The mark that hands a reject back to the kernel, and the mask it is looked at with."""
+    shift = (rules.mark_mask & -rules.mark_mask).bit_length() - 1
+    return code << shift, rules.mark_mask
+
+
+def differences(found: State, wanted: State) -> tuple[str, ...]:
+    """What keeps `found` from being `wanted`, a line each; empty when nothing is to be done."""
+    lines: list[str] = []
+    for hook in Hook:
+        lines += _chain_differences(PLACES[hook], found.chains.get(hook), wanted.chains.get(hook))
+    return tuple(lines)
+
+
+def _chain_differences(place: Place, found: Chain | None, wanted: Chain | None) -> list[str]:
+    if found == wanted:
+        return []
+    if found is None:
+        return [f"{place}: missing"]
+    if wanted is None:
+        return [f"{place}: not wanted"]
+    lines = [f"{place}: missing rule: {rule}" for rule in wanted.rules if rule not in found.rules]
+    lines += [f"{place}: foreign rule: {rule}" for rule in found.rules if rule not in wanted.rules]
+    if not lines and found.rules != wanted.rules:
+        lines.append(f"{place}: rules repeated or in another order")
+    if found.jumps != wanted.jumps:
+        where = ", ".join(f"{jump.chain} rule {jump.position}" for jump in found.jumps) or "nowhere"
+        lines.append(f"{place}: jumped to from {where}, expected only {place.builtin} rule 1")
+    return lines
