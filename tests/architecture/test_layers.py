@@ -46,6 +46,7 @@ LAYERS = "rooms import only what is below them"
         ("netlink/intruder.py", "import subprocess", "subprocess stays in firewall"),
         ("firewall/intruder.py", "import socket", "sockets stay in netlink, queues and control"),
         ("engine/intruder.py", "import netfilterqueue", "sockets stay in netlink, queues and control"),
+        ("engine/intruder.py", "import re", "packets meet linear-time patterns only"),
     ],
 )
 def test_a_break_is_found(tmp_path: Path, intruder: str, line: str, contract: str) -> None:
