@@ -6,7 +6,6 @@ parser recurses, and the limits stop a hostile document before it costs more tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,18 +16,15 @@ from qfilter.errors import Position
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.plain import trap, value
 from qfilter.policy.problems import Problems
-from qfilter.policy.sources import LINE_BREAK
+from qfilter.policy.text import decode
 
-MAX_DEPTH = 100
+MAX_DEPTH = 64
 MAX_NODES = 2_000_000
 """Nodes of a file as it is written."""
 MAX_EXPANDED = 100_000
 """Nodes that aliases may add to a file."""
 
 _LOADER: Any = getattr(yaml, "CLoader", yaml.Loader)
-# Characters that YAML forbids, and the line breaks of YAML 1.1 that no editor shows as such: what looks like the end of
-# a comment could be a rule.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SYNTAX_HINTS = {
     "\t": "a tab cannot start a value: indent with spaces",
     "@": "'@' cannot start a plain value: quote it",
@@ -43,7 +39,7 @@ class _StopError(Exception):
 
 def read(data: bytes, file: str, problems: Problems) -> Node | None:
     """The one document of a file; None when it has none or cannot be read to its end. Raises nothing."""
-    text = _decode(data, file, problems)
+    text = decode(data, file, problems)
     if text is None:
         return None
     builder = _Builder(file, problems)
@@ -57,31 +53,6 @@ def read(data: bytes, file: str, problems: Problems) -> Node | None:
             "empty", Position(file, 1, 1), "the file is empty: expected a mapping that begins with 'version: 1'"
         )
     return builder.root
-
-
-def _decode(data: bytes, file: str, problems: Problems) -> str | None:
-    """The text, or None after its bytes or characters were reported."""
-    start = Position(file, 1, 1)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problems.add("encoding", start, "the file is UTF-16: expected UTF-8")
-        return None
-    if data.startswith(b"\xef\xbb\xbf"):
-        problems.add("encoding", start, "the file begins with a byte order mark: expected UTF-8 without one")
-        return None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        lines = LINE_BREAK.split(data[: error.start].decode("utf-8"))
-        at = Position(file, len(lines), len(lines[-1]) + 1)
-        problems.add("encoding", at, f"byte 0x{data[error.start]:02x} is not UTF-8")
-        return None
-    if _FORBIDDEN.search(text) is None:
-        return text
-    for number, line in enumerate(LINE_BREAK.split(text), start=1):
-        for found in _FORBIDDEN.finditer(line):
-            at = Position(file, number, found.start() + 1)
-            problems.add("control-character", at, f"character U+{ord(found[0]):04X} cannot stand in a policy")
-    return None
 
 
 def _events(text: str, file: str, problems: Problems) -> Iterator[Any]:

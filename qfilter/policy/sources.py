@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qfilter.errors import Position
+from qfilter.policy.text import LINE_BREAK
 
 MAX_BYTES = 16 * 1024 * 1024
 """Size of one file."""
-
-LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 
 class UnreadableError(Exception):
@@ -33,14 +31,13 @@ class Sources:
     """The entries that led to a file, innermost first; nothing for the policy itself."""
     _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
 
-    def read(self, path: str, name: str, stack: tuple[Position, ...] = ()) -> bytes:
+    def read(self, path: Path, name: str, stack: tuple[Position, ...] = ()) -> bytes:
         """The bytes of a file, at most MAX_BYTES. Raises UnreadableError, also for anything but a regular file."""
-        file = Path(path)
         try:
             # A FIFO would block for ever when it is opened.
-            if not stat.S_ISREG(file.stat().st_mode):
+            if not stat.S_ISREG(path.stat().st_mode):
                 raise UnreadableError("unreadable", f"{name!r} is not a file")
-            with file.open("rb") as stream:
+            with path.open("rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

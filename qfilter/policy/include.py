@@ -1,0 +1,144 @@
+"""The files of a policy: `include:` at the top of a file, or as an entry of its rules, in explicit order.
+
+`include:` at the top is the same as entries in front of the file's rules. A path is relative to the file that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qfilter.errors import Position
+from qfilter.policy.confine import PathError, locate
+from qfilter.policy.node import Mapping, Node, Scalar, Sequence
+from qfilter.policy.problems import Problems
+from qfilter.policy.reader import read
+from qfilter.policy.sources import Sources, UnreadableError
+
+MAX_FILES_DEEP = 8
+"""How many files may include each other in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One YAML file of the policy."""
+
+    name: str
+    """What positions call it: the path as it was given, and behind it what the includes say."""
+    path: Path | None
+    """None for a text without a file."""
+    root: Mapping
+    has_rules: bool
+    """Whether it, or a file that it includes, holds rules."""
+
+
+@dataclass(slots=True)
+class Files:
+    """The policy's file and everything that it includes."""
+
+    sources: Sources
+    problems: Problems
+    folder: Path | None
+    """The policy's folder as a real path; None where nothing can be included."""
+    found: list[File] = field(default_factory=list)
+    """In the order in which they were read; the policy's own file is not in it when it could not be read."""
+    _at: dict[Position, tuple[File, ...]] = field(default_factory=dict)
+    _first: dict[Path, tuple[File, Position]] = field(default_factory=dict)
+    _open: list[Path] = field(default_factory=list)
+
+    def main(self, data: bytes, name: str, path: Path | None) -> File | None:
+        """Read the policy itself, whose text is known, and all that it includes."""
+        return self._file(data, name, path, ())
+
+    def included(self, node: Node | None) -> Iterator[File]:
+        """The files that stand for the value of an `include`."""
+        for scalar in _paths(node):
+            yield from self._at.get(scalar.at, ())
+
+    def _file(self, data: bytes, name: str, path: Path | None, stack: tuple[Position, ...]) -> File | None:
+        root = read(data, name, self.problems)
+        if root is None:
+            return None
+        if not isinstance(root, Mapping):
+            self.problems.error("wrong-type", root, "expected a mapping with keys such as version, default and rules")
+            return None
+        place = len(self.found)
+        self._open.append(path.resolve() if path else Path(name))
+        below = [file for node in _includes(root) for file in self._follow(node, name, path, stack)]
+        self._open.pop()
+        rules = root.get("rules")
+        own = isinstance(rules, Sequence) and bool(rules.items)
+        file = File(name, path, root, own or any(inner.has_rules for inner in below))
+        self.found.insert(place, file)
+        return file
+
+    def _follow(self, node: Node, name: str, path: Path | None, stack: tuple[Position, ...]) -> Iterator[File]:
+        if not isinstance(node, Scalar | Sequence):
+            self.problems.error("wrong-type", node, "expected a path, or a list of paths")
+            return
+        for item in node.items if isinstance(node, Sequence) else (node,):
+            if not isinstance(item, Scalar) or not isinstance(item.value, str):
+                self.problems.error("wrong-type", item, "expected a path as text")
+                continue
+            if path is None or self.folder is None:
+                self.problems.error("include", item, f"{item.text!r}: a policy without a file cannot include others")
+                continue
+            try:
+                targets = locate(item.text, path.parent, self.folder)
+            except PathError as error:
+                self.problems.error("include", item, str(error))
+                continue
+            shown = Path(name).parent
+            named = [(target, str(shown / target.relative_to(path.parent))) for target in targets]
+            files = tuple(self._target(target, called, item, stack) for target, called in named)
+            self._at[item.at] = tuple(file for file in files if file is not None)
+            yield from self._at[item.at]
+
+    def _target(self, target: Path, name: str, item: Scalar, stack: tuple[Position, ...]) -> File | None:
+        real = target.resolve()
+        if real in self._open:
+            self.problems.error("include", item, f"{name!r} includes itself, in the end")
+            return None
+        if len(self._open) >= MAX_FILES_DEEP:
+            self.problems.error("include", item, f"more than {MAX_FILES_DEEP} files include each other in a row")
+            return None
+        if real in self._first:
+            file, where = self._first[real]
+            if file.has_rules:
+                message = f"{name!r} is already included at {where}: rules can stand in one place only"
+                self.problems.error("include", item, message)
+            return None
+        below = (item.at, *stack)
+        try:
+            data = self.sources.read(target, name, below)
+        except UnreadableError as error:
+            self.problems.error(error.kind, item, str(error))
+            return None
+        found = self._file(data, name, target, below)
+        if found is not None:
+            self._first[real] = (found, item.at)
+        return found
+
+
+def _includes(root: Mapping) -> Iterator[Node]:
+    """The values of all `include` keys of a file, in the order in which their rules stand."""
+    top = root.get("include")
+    if top is not None:
+        yield top
+    yield from _entries(root.get("rules"))
+
+
+def _entries(rules: Node | None) -> Iterator[Node]:
+    for entry in rules.items if isinstance(rules, Sequence) else ():
+        if isinstance(entry, Mapping):
+            value = entry.get("include")
+            if value is not None:
+                yield value
+            yield from _entries(entry.get("rules"))
+
+
+def _paths(node: Node | None) -> Iterator[Scalar]:
+    for item in node.items if isinstance(node, Sequence) else (node,):
+        if isinstance(item, Scalar):
+            yield item
