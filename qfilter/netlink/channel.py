@@ -48,6 +48,11 @@ class Channel:
             raise
         return cls(kernel)
 
+    @property
+    def port_id(self) -> int:
+        """The socket's address: the kernel shows it in its tables."""
+        return int(self._socket.getsockname()[0])
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
