@@ -57,9 +57,11 @@ class Namespace:
         *command: str,
         on_line: Callable[[str], None] | None = None,
         extra_environment: Mapping[str, str] | None = None,
+        terminal: bool = False,
     ) -> Running:
         """The command, running; use it in a `with`."""
-        return Running(self._inside(*command), on_line=on_line, extra_environment=extra_environment)
+        inside = self._inside(*command)
+        return Running(inside, on_line=on_line, extra_environment=extra_environment, terminal=terminal)
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of an importable module returns in a new Python process inside the namespace.

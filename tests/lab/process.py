@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -17,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The project's folder."""
 
 _OUTPUT_LIMIT = 4_000
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 class LabError(Exception):
@@ -69,7 +77,7 @@ def wait_until(holds: Callable[[], bool], what: str, timeout: float = 5.0) -> No
 class Running:
     """A started process. A context manager: what still runs at the end is killed.
 
-    `lines` is everything that it has printed so far, standard error included.
+    `lines` is everything that it has printed so far, standard error included and colours left out.
     """
 
     def __init__(
@@ -78,25 +86,31 @@ class Running:
         *,
         on_line: Callable[[str], None] | None = None,
         extra_environment: Mapping[str, str] | None = None,
+        terminal: bool = False,
     ) -> None:
+        """`on_line` gets each line as it comes, in another thread. With `terminal` it is printed for people."""
         self.command = " ".join(command)
         self.lines: list[str] = []
         self._on_line = on_line
         self._grown = threading.Condition()
         self._ended = False
-        # Its own session: Ctrl-C on the terminal reaches us alone, and we decide who ends in which order.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment() | dict(extra_environment or {}),
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        stream, its_end = _open_terminal() if terminal else os.pipe()
+        try:
+            # Its own session: Ctrl-C on the terminal reaches us alone, and we decide who ends in which order.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=its_end,
+                stderr=its_end,
+                env=environment() | dict(extra_environment or {}),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(stream)
+            raise
+        finally:
+            os.close(its_end)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(stream, errors="replace"),), daemon=True)
         self._reader.start()
 
     @property
@@ -113,20 +127,21 @@ class Running:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str, *, since: int = 0, timeout: float = 10.0) -> str:
-        """The first line from `lines[since]` on that has `text` in it, waiting for it to be printed.
+    def wait_for(self, *texts: str, since: int = 0, timeout: float = 10.0) -> str:
+        """The first line from `lines[since]` on that has all `texts` in it, waiting for it to be printed.
 
         Raises LabError, with all that was printed, when the process ends without it or the time is over.
         """
+        wanted = " and ".join(map(repr, texts))
         deadline = time.monotonic() + timeout
         with self._grown:
             while True:
                 for line in self.lines[since:]:
-                    if text in line:
+                    if all(text in line for text in texts):
                         return line
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
-                    raise LabError(f"{self.command}: {self._state()} without {text!r}:\n{self.output[-_OUTPUT_LIMIT:]}")
+                    raise LabError(f"{self.command}: {self._state()} without {wanted}:\n{self.output[-_OUTPUT_LIMIT:]}")
                 self._grown.wait(left)
 
     def send(self, number: signal.Signals) -> None:
@@ -166,7 +181,8 @@ class Running:
         return "still running" if code is None else f"ended with exit code {code}"
 
     def _read(self, stream: IO[str]) -> None:
-        with stream:
+        # A terminal whose other end is closed gives EIO instead of an end.
+        with stream, suppress(OSError):
             for line in stream:
                 self._take(line.rstrip("\r\n"))
         with self._grown:
@@ -177,5 +193,13 @@ class Running:
         if self._on_line is not None:
             self._on_line(line)
         with self._grown:
-            self.lines.append(line)
+            self.lines.append(_COLOURS.sub("", line))
             self._grown.notify_all()
+
+
+def _open_terminal() -> tuple[int, int]:
+    """Our end and the process's end of a terminal as wide as ours."""
+    ours, its = pty.openpty()
+    width = shutil.get_terminal_size((120, 50)).columns
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    return ours, its
