@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
-from qfilter.engine.readers import read, read_bytes, read_scapy
+from qfilter.engine.readers import read, read_bytes
+from qfilter.engine.scapy_read import dissect, read_scapy
 from qfilter.engine.value import ABSENT, Unknown, Value
 from qfilter.model.match import Match
 from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
+from qfilter.model.verdict import Reason
 from qfilter.predicates import find
 
 
@@ -21,13 +26,14 @@ class View:
     decoded: Decoded
     clock: Clock
     contains: Contains
+    _dissected: ScapyPacket | None = None
 
     def read(self, field: str, depth: int = 0) -> Value:
         """A field's value, absent or unknown."""
         return read(self.decoded, field, depth, clock=self.clock)
 
     def holds(self, condition: Condition) -> Truth:
-        """Whether a condition is true of the packet."""
+        """Whether a condition is true of the packet. Never raises: what raises on the way is unknown, cause `error`."""
         match condition:
             case AllOf(conditions):
                 return every(map(self.holds, conditions))
@@ -38,11 +44,18 @@ class View:
             case FieldTest(field, match, _, depth):
                 return self._test(self.read(field, depth), match)
             case ScapyTest(layer, field, match, _):
-                return self._test(read_scapy(self.decoded, layer, field), match)
+                return _attempt(lambda: self._test(self._scapy(layer, field), match))
             case BytesTest():
                 return self._bytes(condition)
             case PythonTest(name):
-                return self._predicate(name)
+                return _attempt(lambda: self._predicate(name))
+
+    def _scapy(self, layer: str, field: str) -> Value:
+        if self.decoded.malformed is not None:
+            return Unknown(Reason.MALFORMED, self.decoded.malformed)
+        if self._dissected is None:
+            self._dissected = dissect(self.decoded)
+        return read_scapy(self.decoded, self._dissected, layer, field)
 
     def _test(self, value: Value, match: Match) -> Truth:
         """A condition on a field that the packet does not have is false, also when negated."""
@@ -73,3 +86,16 @@ class View:
         if not isinstance(answer, bool):
             raise TypeError(f"predicate {name!r} answered {answer!r}: expected True or False")
         return answer
+
+
+def _attempt(ask: Callable[[], Truth]) -> Truth:
+    """Code that is not qfilter's: scapy's dissectors, and the operator's predicates."""
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not become "no match"
+        return Unknown(Reason.ERROR, in_words(error))
+
+
+def in_words(error: Exception) -> str:
+    """An exception as the detail of the cause `error`."""
+    return f"{type(error).__name__}: {error}"

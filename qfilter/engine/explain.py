@@ -9,12 +9,12 @@ from qfilter.engine.describe import condition as in_words
 from qfilter.engine.describe import value as value_in_words
 from qfilter.engine.matching import Truth
 from qfilter.engine.reference import ReferenceEngine
-from qfilter.engine.value import Absent, Unknown
+from qfilter.engine.value import Absent
 from qfilter.errors import Position
 from qfilter.fields import FIELDS
 from qfilter.model.packet import Packet
 from qfilter.model.rule import AllOf, AnyOf, Condition, FieldTest, NotOf, Rule
-from qfilter.model.verdict import Reason, Verdict
+from qfilter.model.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +87,10 @@ def _parts(condition: Condition) -> list[Condition]:
 
 
 def _failed(parts: list[Condition], view: View) -> list[Part]:
-    truths = [(part, _truth(part, view)) for part in parts]
+    truths = [(part, view.holds(part)) for part in parts]
     return [
         Part(in_words(part), _found(part, view), _position(part), truth) for part, truth in truths if truth is not True
     ]
-
-
-def _truth(part: Condition, view: View) -> Truth:
-    try:
-        return view.holds(part)
-    except Exception as error:  # the verdict already has the cause `error`; here it only needs its words
-        return Unknown(Reason.ERROR, f"{type(error).__name__}: {error}")
 
 
 def _leaves(condition: Condition) -> list[Condition]:

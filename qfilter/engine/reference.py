@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from qfilter.engine.clock import Clock
-from qfilter.engine.conditions import View
+from qfilter.engine.conditions import View, in_words
 from qfilter.engine.decode import decode
 from qfilter.engine.flows import Flows
 from qfilter.engine.limits import Buckets
@@ -45,9 +45,7 @@ class _Evaluation:
         mark = (self.packet.mark & ~mask) | value
         self.view.decoded = replace(self.view.decoded, packet=replace(self.packet, mark=mark))
 
-    def verdict(
-        self, decision: Decision, reason: Reason, rule: Rule | None = None, detail: str = ""
-    ) -> Verdict:
+    def verdict(self, decision: Decision, reason: Reason, rule: Rule | None = None, detail: str = "") -> Verdict:
         mark = None if self.packet.mark == self.arrived_with else self.packet.mark
         return Verdict(
             decision,
@@ -76,8 +74,8 @@ class ReferenceEngine:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
         try:
             verdict = self._decide(packet, trace)
-        except Exception as error:
-            verdict = self._failure(None, Reason.ERROR, None, _in_words(error))
+        except Exception as error:  # noqa: BLE001 - no packet passes because the engine has a fault
+            verdict = self._failure(None, Reason.ERROR, None, in_words(error))
         self._tallies.add_verdict(verdict, packet.hook, packet.wire_length)
         return verdict
 
@@ -106,9 +104,7 @@ class ReferenceEngine:
         verdict = self._walk(self.policy.rules, evaluation, now, trace)
         return verdict or replace(evaluation.verdict(default.decision, Reason.DEFAULT), at=default.at)
 
-    def _walk(
-        self, rules: Iterable[Rule], evaluation: _Evaluation, now: int, trace: Trace | None
-    ) -> Verdict | None:
+    def _walk(self, rules: Iterable[Rule], evaluation: _Evaluation, now: int, trace: Trace | None) -> Verdict | None:
         """The verdict of the first of these rules that has one for the packet; None when all are through."""
         for rule in rules:
             if rule.hooks and evaluation.packet.hook not in rule.hooks:
@@ -119,8 +115,8 @@ class ReferenceEngine:
                     trace(rule, truth, evaluation.view)
                 if truth is True:
                     truth = self._act(rule, evaluation, now)
-            except Exception as error:
-                return self._failure(evaluation, Reason.ERROR, rule, _in_words(error))
+            except Exception as error:  # noqa: BLE001 - the same, and the rule is known
+                return self._failure(evaluation, Reason.ERROR, rule, in_words(error))
             if isinstance(truth, Unknown):
                 return self._failure(evaluation, truth.reason, rule, truth.detail)
             if not truth:
@@ -211,7 +207,3 @@ def _elements(value: Value) -> tuple[Element, ...]:
     if isinstance(value, str):
         return (value.encode("utf-8", "surrogateescape"),)
     return () if isinstance(value, Partial | Unknown) or value is ABSENT else (value,)
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -38,13 +38,14 @@ class Partial:
     Any other test has the outcome of `rest`.
     """
 
-    known: bytes | tuple[int, ...]
+    known: bytes | tuple[int | bytes, ...]
     length: int | None
     """Bytes of the whole value where the headers tell; None for numbers and for the payload of a first fragment."""
     rest: Unknown
 
 
-Known = int | str | bytes | IPv4Address | IPv6Address | tuple[int, ...]
-"""int for NUMBER, FLAGS and MARK; an address for ADDRESS; str for TEXT; bytes for BYTES; a tuple for `many`."""
+Known = int | str | bytes | IPv4Address | IPv6Address | tuple[int | bytes, ...]
+"""int for NUMBER, FLAGS and MARK; an address for ADDRESS; str for TEXT; bytes for BYTES; a tuple for `many`
+and for fields of scapy."""
 
 Value = Known | Partial | Unknown | Absent
