@@ -580,3 +580,6 @@ FIELDS: Mapping[str, Field] = {row.name: row for row in (*_META, *_NETWORK, *_TR
 
 MAX_DEPTH = 4
 """How many tunnels `inner.` may look into."""
+
+BUILDABLE = frozenset(FIELDS)
+"""What a packet can be described by in `tests:` and for `explain`; such a description always has `hook`."""
