@@ -12,7 +12,7 @@ import pytest
 from tests.lab import probes
 from tests.lab.holder import QueueHolder
 from tests.lab.probes import NAMES, State, probe
-from tests.lab.process import run
+from tests.lab.process import LabError, run
 from tests.lab.topology import Lab
 
 
@@ -47,6 +47,31 @@ def test_a_tool_that_lies_or_crashes_is_broken(
     finding = probe.__wrapped__("iptables-legacy")
     assert finding.state is state
     assert why in finding.why
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [
+        (probes.NotSupportedError("the kernel has none"), pytest.skip.Exception),
+        (LabError("it fell over"), pytest.fail.Exception),
+    ],
+)
+def test_what_is_not_supported_skips_and_what_is_broken_fails(
+    require: Callable[..., None], monkeypatch: pytest.MonkeyPatch, raised: Exception, outcome: type[BaseException]
+) -> None:
+    def conntrack() -> None:
+        raise raised
+
+    monkeypatch.setitem(probes._PROBES, "conntrack", conntrack)
+    probe.cache_clear()
+    with pytest.raises(outcome, match=f"conntrack.*{raised}"):
+        require("conntrack")
+    probe.cache_clear()
+
+
+def test_a_need_that_no_probe_knows_is_an_error(require: Callable[..., None]) -> None:
+    with pytest.raises(pytest.UsageError, match="needs\\('iptable'\\): expected one of root, netns"):
+        require("iptable")
 
 
 @pytest.mark.needs("nfqueue")

@@ -14,7 +14,8 @@ from scapy.layers.inet6 import IPv6
 
 from tests.lab.clients import ping, send_datagrams
 from tests.lab.leftovers import fresh_names, sweep
-from tests.lab.process import LabError, Running, environment, run, wait_until
+from tests.lab.namespace import FOLDER
+from tests.lab.process import LabError, Running, environment, run, runs, wait_until
 from tests.lab.servers import udp_counter
 from tests.lab.topology import CLIENT_MAC, Lab
 from tests.lab.wire import Tap, inject
@@ -31,15 +32,7 @@ with Lab() as lab, lab.gateway.start("sleep", "60") as sleeper:
 
 
 def standing(*names: str) -> list[str]:
-    return [name for name in names if Path("/run/netns", name).exists()]
-
-
-def runs(pid: str) -> bool:
-    """A zombie, which has no command line, does not."""
-    try:
-        return bool(Path("/proc", pid, "cmdline").read_bytes())
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return [name for name in names if (FOLDER / name).exists()]
 
 
 def host_state() -> str:
@@ -142,7 +135,7 @@ def test_everything_goes_when_the_owner_is_ended_by(number: signal.Signals) -> N
         assert standing(*names) == names
         owner.send_signal(number)
     wait_until(lambda: standing(*names) == [], "the dead owner's namespaces should go")
-    wait_until(lambda: not runs(sleeper), "what ran inside should go")
+    wait_until(lambda: not runs(int(sleeper)), "what ran inside should go")
 
 
 def test_the_sweep_takes_what_the_dead_left_and_spares_the_living() -> None:

@@ -11,10 +11,9 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from tests.lab.namespace import Namespace
+from tests.lab.namespace import FOLDER, Namespace
 from tests.lab.process import environment, run, wait_until
 
-_FOLDER = Path("/run/netns")
 _NAME = re.compile(r"qlab-(?P<pid>\d+)-(?P<born>\d+)-\d+-\w+")
 _numbers = count(1)
 
@@ -38,13 +37,13 @@ def fresh_names(*roles: str) -> list[str]:
 
 def remove(name: str) -> None:
     """Kills what runs in the namespace and deletes it; nothing happens when it is gone already."""
-    if not (_FOLDER / name).exists():
+    if not (FOLDER / name).exists():
         return
     for pid in Namespace(name).pids():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     run(["ip", "netns", "delete", name], check=False)
-    wait_until(lambda: not (_FOLDER / name).exists(), f"{name} should be deleted")
+    wait_until(lambda: not (FOLDER / name).exists(), f"{name} should be deleted")
 
 
 def sweep() -> list[str]:
@@ -77,7 +76,7 @@ class Janitor:
 
 def _names() -> list[str]:
     try:
-        return sorted(entry.name for entry in _FOLDER.iterdir() if _NAME.fullmatch(entry.name))
+        return sorted(entry.name for entry in FOLDER.iterdir() if _NAME.fullmatch(entry.name))
     except FileNotFoundError:
         return []
 

@@ -20,7 +20,8 @@ from tests.lab.process import LabError, Running, environment, run
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FOLDER = Path("/run/netns")
+FOLDER = Path("/run/netns")
+"""Where `ip netns` keeps the names."""
 _CLONE_NEWNET = 0x4000_0000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -88,7 +89,7 @@ class Namespace:
     def entered(self) -> Iterator[None]:
         """This thread, and no other, inside the namespace: sockets and children made here stay there."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(_FOLDER / self.name, os.O_RDONLY)
+        there = os.open(FOLDER / self.name, os.O_RDONLY)
         try:
             _set_namespace(there)
             try:

@@ -54,7 +54,7 @@ class Finding:
         return f"{self.state}: {self.why}" if self.why else f"{self.state}"
 
 
-class _NotSupportedError(Exception):
+class NotSupportedError(Exception):
     """Ends a probe with "not supported"; a return is "works", any LabError or OSError "broken"."""
 
 
@@ -63,7 +63,7 @@ def probe(name: str) -> Finding:
     """The finding for one of NAMES; each is tried once in a process."""
     try:
         _PROBES[name]()
-    except _NotSupportedError as absence:
+    except NotSupportedError as absence:
         return Finding(State.NOT_SUPPORTED, f"{absence}")
     except (LabError, OSError) as error:
         return Finding(State.BROKEN, f"{error}")
@@ -72,12 +72,12 @@ def probe(name: str) -> Finding:
 
 def _root() -> None:
     if os.geteuid():
-        raise _NotSupportedError("needs root")
+        raise NotSupportedError("needs root")
     status = Path("/proc/self/status").read_text().splitlines()
     effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     for bit, name in ((_CAP_NET_ADMIN, "CAP_NET_ADMIN"), (_CAP_SYS_ADMIN, "CAP_SYS_ADMIN")):
         if not effective >> bit & 1:
-            raise _NotSupportedError(f"root without {name}, as in a container")
+            raise NotSupportedError(f"root without {name}, as in a container")
 
 
 def _netns() -> None:
@@ -98,7 +98,7 @@ def _netns() -> None:
 def _ipv6() -> None:
     with _throwaway() as namespace:
         if not Path("/proc/sys/net/ipv6").exists():
-            raise _NotSupportedError("the kernel has no IPv6")
+            raise NotSupportedError("the kernel has no IPv6")
         namespace.sysctl("net.ipv6.conf.all.disable_ipv6", 0)
         with namespace.new_socket(socket.AF_INET6, socket.SOCK_DGRAM) as each:
             each.bind(("::1", 0))
@@ -111,7 +111,7 @@ def _nfqueue(flags: int = 0) -> None:
                 bound = namespace.queues()
         except OSError as error:
             if error.errno in _ABSENT_ERRNO:
-                raise _NotSupportedError(f"binding queue 0: {error.strerror}") from error
+                raise NotSupportedError(f"binding queue 0: {error.strerror}") from error
             raise
         if list(bound) != [0]:
             raise LabError(f"queue 0 was bound, nfnetlink_queue lists {list(bound)}")
@@ -156,7 +156,7 @@ def _ping() -> None:
     _installed("ping")
     version = run(["ping", "-V"], check=False)
     if "iputils" not in version.stdout + version.stderr:
-        raise _NotSupportedError("ping is not the one of iputils")
+        raise NotSupportedError("ping is not the one of iputils")
 
 
 def _curl() -> None:
@@ -198,14 +198,14 @@ def _throwaway() -> Iterator[Namespace]:
 def _need(name: str) -> None:
     finding = probe(name)
     if finding.state is State.NOT_SUPPORTED:
-        raise _NotSupportedError(f"{name}: {finding.why}")
+        raise NotSupportedError(f"{name}: {finding.why}")
     if finding.state is State.BROKEN:
         raise LabError(f"{name}: {finding.why}")
 
 
 def _installed(tool: str) -> None:
     if shutil.which(tool, path=environment()["PATH"]) is None:
-        raise _NotSupportedError(f"{tool} is not installed")
+        raise NotSupportedError(f"{tool} is not installed")
 
 
 def _try(*command: str, inside: Namespace | None = None) -> None:
@@ -214,7 +214,7 @@ def _try(*command: str, inside: Namespace | None = None) -> None:
         return
     said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
     if _ABSENT.search(said):
-        raise _NotSupportedError(f"{command[0]}: {said}")
+        raise NotSupportedError(f"{command[0]}: {said}")
     raise LabError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
 
 

@@ -74,6 +74,14 @@ def wait_until(holds: Callable[[], bool], what: str, timeout: float = 5.0) -> No
         time.sleep(0.002)
 
 
+def runs(pid: int) -> bool:
+    """Whether the process is there and not a zombie, which has no command line."""
+    try:
+        return bool(Path("/proc", f"{pid}", "cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Running:
     """A started process. A context manager: what still runs at the end is killed.
 
@@ -177,8 +185,10 @@ class Running:
             self.kill()
 
     def _state(self) -> str:
-        code = self._process.poll()
-        return "still running" if code is None else f"ended with exit code {code}"
+        with suppress(subprocess.TimeoutExpired):
+            # Output ends a moment before the process does.
+            return f"ended with exit code {self._process.wait(1.0 if self._ended else 0.0)}"
+        return "still running"
 
     def _read(self, stream: IO[str]) -> None:
         # A terminal whose other end is closed gives EIO instead of an end.
