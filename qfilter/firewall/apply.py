@@ -52,7 +52,7 @@ def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
     """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each."""
     lines = [f"{ruleset}: {found.absent[ruleset]}" for ruleset in _needed(rules) if ruleset in found.absent]
     for ruleset, state in found.states.items():
-        lines += [f"{ruleset}: {line}" for line in state_differences(state, _wanted(rules, ruleset))]
+        lines += state_differences(ruleset, state, _wanted(rules, ruleset))
     return tuple(lines)
 
 

@@ -59,7 +59,7 @@ def _nft(script: str) -> tuple[Command, ...]:
 
 def _read_legacy(family: Family) -> State:
     # iptables-legacy-save reads the same list, and asking for a table by name would make it
-    names = Path("/proc/self/net", _LEGACY_TABLES[family])
+    names = Path("/proc/thread-self/net", _LEGACY_TABLES[family])
     if not names.exists() or not names.read_text(encoding="ascii"):
         return NOTHING
     return iptables.parse(tools.run(Command((tools.iptables(Backend.IPTABLES_LEGACY, family).save,))))

@@ -39,7 +39,7 @@ _IPTABLES_SPELLING = {
 
 def nft_name(answer: RejectWith, family: Family) -> str:
     """What stands behind nft's `reject with`."""
-    return f"{'icmp' if family is Family.IPV4 else 'icmpv6'} {UNREACHABLE[answer][family]}"
+    return f"{'icmp' if family is Family.IPV4 else 'icmpv6'} type {UNREACHABLE[answer][family]}"
 
 
 def iptables_name(answer: RejectWith, family: Family) -> str:

@@ -92,6 +92,10 @@ class Ruleset:
     def __str__(self) -> str:
         return self.backend.value if self.family is None else f"{self.backend.value} {self.family.value}"
 
+    def chain(self, hook: Hook) -> str:
+        """The name of the chain that queues a hook's packets, with its table where the tool has several."""
+        return hook.value if self.family is None else f"{PLACES[hook]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -115,26 +119,27 @@ def handback(rules: KernelRules, code: int) -> tuple[int, int]:
     return code << shift, rules.mark_mask
 
 
-def differences(found: State, wanted: State) -> tuple[str, ...]:
+def differences(ruleset: Ruleset, found: State, wanted: State) -> tuple[str, ...]:
     """What keeps `found` from being `wanted`, a line each; empty when nothing is to be done."""
-    lines: list[str] = []
-    for hook in Hook:
-        lines += _chain_differences(PLACES[hook], found.chains.get(hook), wanted.chains.get(hook))
-    return tuple(lines)
+    return tuple(
+        f"{ruleset}: {ruleset.chain(hook)}: {line}"
+        for hook in Hook
+        for line in _chain_differences(PLACES[hook], found.chains.get(hook), wanted.chains.get(hook))
+    )
 
 
 def _chain_differences(place: Place, found: Chain | None, wanted: Chain | None) -> list[str]:
     if found == wanted:
         return []
     if found is None:
-        return [f"{place}: missing"]
+        return ["missing"]
     if wanted is None:
-        return [f"{place}: not wanted"]
-    lines = [f"{place}: missing rule: {rule}" for rule in wanted.rules if rule not in found.rules]
-    lines += [f"{place}: foreign rule: {rule}" for rule in found.rules if rule not in wanted.rules]
+        return ["not wanted"]
+    lines = [f"missing rule: {rule}" for rule in wanted.rules if rule not in found.rules]
+    lines += [f"foreign rule: {rule}" for rule in found.rules if rule not in wanted.rules]
     if not lines and found.rules != wanted.rules:
-        lines.append(f"{place}: rules repeated or in another order")
+        lines.append("rules repeated or in another order")
     if found.jumps != wanted.jumps:
         where = ", ".join(f"{jump.chain} rule {jump.position}" for jump in found.jumps) or "nowhere"
-        lines.append(f"{place}: jumped to from {where}, expected only {place.builtin} rule 1")
+        lines.append(f"jumped to from {where}, expected only {place.builtin} rule 1")
     return lines

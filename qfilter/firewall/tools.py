@@ -21,6 +21,7 @@ LOCK_WAIT = 5
 _TIMEOUT = 30
 """Seconds after which a tool is taken to hang; long enough for the lock and tens of thousands of foreign rules."""
 
+_STATUS = Path("/proc/thread-self/status")
 _CAP_NET_ADMIN = 12
 _LACKING = (
     "not supported",
@@ -44,8 +45,8 @@ class Iptables:
 
 
 def families() -> tuple[Family, ...]:
-    """The families that this kernel has. Without IPv6 at all (`ipv6.disable=1`) IPv4 alone is the whole."""
-    return tuple(Family) if Path("/proc/self/net/if_inet6").exists() else (Family.IPV4,)
+    """The families of this kernel: without IPv6 at all (`ipv6.disable=1`) IPv4 alone is the whole."""
+    return tuple(Family) if Path("/proc/thread-self/net/if_inet6").exists() else (Family.IPV4,)
 
 
 def iptables(backend: Backend, family: Family) -> Iptables:
@@ -107,7 +108,7 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
 
 def require_privilege(action: str) -> None:
     """Raise PrivilegeError unless this process may do `action` (such as "installing kernel rules")."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    status = _STATUS.read_text(encoding="ascii", errors="replace")
     effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
     if not int(effective, 16) >> _CAP_NET_ADMIN & 1:
         raise PrivilegeError(f"{action} needs root or CAP_NET_ADMIN")
