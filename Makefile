@@ -8,6 +8,8 @@ bin := .venv/bin
 ifneq ($(shell id -u),$(shell stat -c %u .))
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTEST_ADDOPTS += -p no:cacheprovider
+export MYPY_CACHE_DIR := /dev/null
+export RUFF_NO_CACHE := true
 export HYPOTHESIS_STORAGE_DIRECTORY := $(shell mktemp -du)
 endif
 
