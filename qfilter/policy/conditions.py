@@ -25,14 +25,11 @@ from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.scope import Scope
 from qfilter.policy.values import (
-    BadValueError,
     Numbers,
     describe,
-    parse_number,
+    number_of,
     quoted,
-    report,
     resolved,
-    scalar_of,
     text_of,
 )
 from qfilter.scapy_layers import UnknownScapyError, resolve
@@ -224,7 +221,7 @@ def _bytes(node: Node, at: Position, scope: Scope, *, negated: bool = False) -> 
         scope.problems.error("missing-key", node, message)
     values = {key.text: value for key, value in node.entries}
     base = _base(values["base"], scope) if "base" in values else None
-    offset = _number(values["offset"], _OFFSET, scope) if "offset" in values else None
+    offset = number_of(values["offset"], _OFFSET, scope) if "offset" in values else None
     value = parse_hex(values["value"], scope) if "value" in values else None
     mask = parse_hex(values["mask"], scope) if "mask" in values else b"\xff" * len(value or b"")
     if unknown or base is None or offset is None or value is None or mask is None:
@@ -261,17 +258,6 @@ def _base(node: Node, scope: Scope) -> Base | None:
         "unknown-name", node, f"base {quoted(text)}: expected one of {expected}", suggestion=nearest(text, Base)
     )
     return None
-
-
-def _number(node: Node, numbers: Numbers, scope: Scope) -> int | None:
-    scalar = scalar_of(node, scope, numbers.expected)
-    if scalar is None:
-        return None
-    try:
-        return parse_number(scalar.text, numbers)
-    except BadValueError as error:
-        report(scope, scalar, error)
-        return None
 
 
 def _python(node: Node, at: Position, scope: Scope) -> Condition | None:

@@ -273,6 +273,18 @@ def _reversed(text: str, first: str, last: str) -> BadValueError:
     return BadValueError("reversed-range", f"range {quoted(text)}: expected its end above its start", f"{last}-{first}")
 
 
+def number_of(node: Node, numbers: Numbers, scope: Scope) -> int | None:
+    """A number or the name of one, or None after a problem."""
+    scalar = scalar_of(node, scope, numbers.expected)
+    if scalar is None:
+        return None
+    try:
+        return parse_number(scalar.text, numbers)
+    except BadValueError as error:
+        report(scope, scalar, error)
+        return None
+
+
 def _named(text: str, numbers: Numbers) -> int | None:
     if text in numbers.names:
         return numbers.names[text]

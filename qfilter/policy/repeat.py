@@ -1,0 +1,95 @@
+"""A verdict `repeat` sends the packet through the hook again: only its mark can keep it from going round for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from qfilter.model.match import AllMatch, AnyBit, AnyMatch, Masked, Match, NotMatch, Ranges
+from qfilter.model.rule import Action, AllOf, Condition, FieldTest, SetMark
+from qfilter.policy.node import Node
+from qfilter.policy.problems import Problems
+
+_BITS = 32
+_LAST = (1 << _BITS) - 1
+
+
+def repeat_guard(match: Condition, actions: Iterable[Action], node: Node, problems: Problems) -> bool:
+    """Whether a rule with the verdict `repeat` ends: some mark meets its match, and none that its actions leave does.
+
+    Only the conditions on `mark` count that the rule's own match ANDs. Otherwise a `repeat-loop` is reported at `node`.
+    """
+    value = mask = 0
+    for action in actions:
+        if isinstance(action, SetMark):
+            value, mask = value & ~action.mask | action.value, mask | action.mask
+    tests = [test.match for test in _marks(match)]
+    if mask and any(_never(test, value, mask) for test in tests) and not any(_never(test, 0, 0) for test in tests):
+        return True
+    message = "verdict repeat: expected a `mark` action and a `mark` in its match that the new mark no longer meets"
+    problems.error("repeat-loop", node, message)
+    return False
+
+
+def _marks(condition: Condition) -> Iterator[FieldTest]:
+    if isinstance(condition, AllOf):
+        for part in condition.conditions:
+            yield from _marks(part)
+    elif isinstance(condition, FieldTest) and condition.field == "mark" and condition.depth == 0:
+        yield condition
+
+
+def _never(match: Match, value: int, mask: int) -> bool:
+    """True when certainly no 32-bit number with these bits under the mask matches."""
+    match match:
+        case Ranges(ranges):
+            return not any(_has(low, high, value, mask) for low, high in ranges)
+        case Masked(wanted, bits):
+            return bool(wanted & ~bits or (wanted ^ value) & bits & mask)
+        case AnyBit(bits):
+            return not value & bits and not bits & ~mask
+        case NotMatch(inner):
+            return _always(inner, value, mask)
+        case AnyMatch(matches):
+            return all(_never(one, value, mask) for one in matches)
+        case AllMatch(matches):
+            return any(_never(one, value, mask) for one in matches)
+    return False
+
+
+def _always(match: Match, value: int, mask: int) -> bool:
+    """True when certainly every 32-bit number with these bits under the mask matches."""
+    match match:
+        case Ranges(ranges):
+            starts = (0, *(high + 1 for _, high in ranges))
+            ends = (*(low - 1 for low, _ in ranges), _LAST)
+            return not any(_has(low, high, value, mask) for low, high in zip(starts, ends, strict=True))
+        case Masked(wanted, bits):
+            return not bits & ~mask and value & bits == wanted
+        case AnyBit(bits):
+            return bool(value & mask & bits)
+        case NotMatch(inner):
+            return _never(inner, value, mask)
+        case AnyMatch(matches):
+            return any(_always(one, value, mask) for one in matches)
+        case AllMatch(matches):
+            return all(_always(one, value, mask) for one in matches)
+    return False
+
+
+def _has(low: int, high: int, value: int, mask: int) -> bool:
+    """Whether a number from low to high has these bits under the mask.
+
+    The least such number that is not below `low` either is `low`, or shares its bits above some bit that is 0 in `low`
+    and 1 in the number, whose lower bits are then as small as the mask lets them be.
+    """
+    value &= mask
+    if low > high:
+        return False
+    if low & mask == value:
+        return True
+    for bit in range(_BITS):
+        upper = ~((1 << bit + 1) - 1)
+        free_or_one = not mask >> bit & 1 or value >> bit & 1
+        if not low >> bit & 1 and free_or_one and (low ^ value) & mask & upper == 0:
+            return (low & upper) | 1 << bit | value & ~upper & ~(1 << bit) <= high
+    return False
