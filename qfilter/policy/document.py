@@ -31,7 +31,7 @@ class SetDocument(Entries):
     file: Annotated[Node | None, Raw("path")] = None
     dynamic: Flag = False
     timeout: Annotated[Node | None, Raw("duration")] = None
-    size: Annotated[StrictInt, Field(ge=1, le=16_777_216), Leaf()] | None = None
+    size: Annotated[StrictInt, Field(ge=1, le=16_777_216), Leaf()] = 65_536
 
 
 class QueueDocument(Entries):

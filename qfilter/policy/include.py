@@ -20,17 +20,20 @@ MAX_FILES_DEEP = 8
 """How many files may include each other in a row."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class File:
     """One YAML file of the policy."""
 
     name: str
     """What positions call it: the path as it was given, and behind it what the includes say."""
-    path: Path | None
-    """None for a text without a file."""
+    path: Path
     root: Mapping
     has_rules: bool
     """Whether it, or a file that it includes, holds rules."""
+
+    def shown(self, path: Path) -> str:
+        """What positions call a file that this one names."""
+        return str(Path(self.name).parent / path.relative_to(self.path.parent))
 
 
 @dataclass(slots=True)
@@ -39,15 +42,17 @@ class Files:
 
     sources: Sources
     problems: Problems
-    folder: Path | None
-    """The policy's folder as a real path; None where nothing can be included."""
+    folder: Path
+    """The policy's folder as a real path."""
     found: list[File] = field(default_factory=list)
-    """In the order in which they were read; the policy's own file is not in it when it could not be read."""
+    """In the order in which they were read."""
+    broken: bool = False
+    """Whether a file that should be here is not: its names and rules are missing."""
     _at: dict[Position, tuple[File, ...]] = field(default_factory=dict)
     _first: dict[Path, tuple[File, Position]] = field(default_factory=dict)
     _open: list[Path] = field(default_factory=list)
 
-    def main(self, data: bytes, name: str, path: Path | None) -> File | None:
+    def main(self, data: bytes, name: str, path: Path) -> File | None:
         """Read the policy itself, whose text is known, and all that it includes."""
         return self._file(data, name, path, ())
 
@@ -56,52 +61,46 @@ class Files:
         for scalar in _paths(node):
             yield from self._at.get(scalar.at, ())
 
-    def _file(self, data: bytes, name: str, path: Path | None, stack: tuple[Position, ...]) -> File | None:
+    def _file(self, data: bytes, name: str, path: Path, stack: tuple[Position, ...]) -> File | None:
         root = read(data, name, self.problems)
         if root is None:
             return None
         if not isinstance(root, Mapping):
             self.problems.error("wrong-type", root, "expected a mapping with keys such as version, default and rules")
             return None
-        place = len(self.found)
-        self._open.append(path.resolve() if path else Path(name))
-        below = [file for node in _includes(root) for file in self._follow(node, name, path, stack)]
-        self._open.pop()
         rules = root.get("rules")
-        own = isinstance(rules, Sequence) and bool(rules.items)
-        file = File(name, path, root, own or any(inner.has_rules for inner in below))
-        self.found.insert(place, file)
+        file = File(name, path, root, isinstance(rules, Sequence) and bool(rules.items))
+        self.found.append(file)
+        self._open.append(path.resolve())
+        for node in _includes(root):
+            self._follow(node, file, stack)
+        self._open.pop()
         return file
 
-    def _follow(self, node: Node, name: str, path: Path | None, stack: tuple[Position, ...]) -> Iterator[File]:
+    def _follow(self, node: Node, file: File, stack: tuple[Position, ...]) -> None:
         if not isinstance(node, Scalar | Sequence):
-            self.problems.error("wrong-type", node, "expected a path, or a list of paths")
+            self._broken("wrong-type", node, "expected a path, or a list of paths")
             return
         for item in node.items if isinstance(node, Sequence) else (node,):
             if not isinstance(item, Scalar) or not isinstance(item.value, str):
-                self.problems.error("wrong-type", item, "expected a path as text")
-                continue
-            if path is None or self.folder is None:
-                self.problems.error("include", item, f"{item.text!r}: a policy without a file cannot include others")
+                self._broken("wrong-type", item, "expected a path as text")
                 continue
             try:
-                targets = locate(item.text, path.parent, self.folder)
+                targets = locate(item.text, file.path.parent, self.folder)
             except PathError as error:
-                self.problems.error("include", item, str(error))
+                self._broken("include", item, str(error))
                 continue
-            shown = Path(name).parent
-            named = [(target, str(shown / target.relative_to(path.parent))) for target in targets]
-            files = tuple(self._target(target, called, item, stack) for target, called in named)
-            self._at[item.at] = tuple(file for file in files if file is not None)
-            yield from self._at[item.at]
+            found = [self._target(target, file.shown(target), item, stack) for target in targets]
+            self._at[item.at] = tuple(inner for inner in found if inner is not None)
+            file.has_rules |= any(inner.has_rules for inner in self._at[item.at])
 
     def _target(self, target: Path, name: str, item: Scalar, stack: tuple[Position, ...]) -> File | None:
         real = target.resolve()
         if real in self._open:
-            self.problems.error("include", item, f"{name!r} includes itself, in the end")
+            self._broken("include", item, f"{name!r} includes itself in the end")
             return None
         if len(self._open) >= MAX_FILES_DEEP:
-            self.problems.error("include", item, f"more than {MAX_FILES_DEEP} files include each other in a row")
+            self._broken("include", item, f"more than {MAX_FILES_DEEP} files include each other in a row")
             return None
         if real in self._first:
             file, where = self._first[real]
@@ -113,12 +112,18 @@ class Files:
         try:
             data = self.sources.read(target, name, below)
         except UnreadableError as error:
-            self.problems.error(error.kind, item, str(error))
+            self._broken(error.kind, item, str(error))
             return None
         found = self._file(data, name, target, below)
-        if found is not None:
+        if found is None:
+            self.broken = True
+        else:
             self._first[real] = (found, item.at)
         return found
+
+    def _broken(self, kind: str, node: Node, message: str) -> None:
+        self.problems.error(kind, node, message)
+        self.broken = True
 
 
 def _includes(root: Mapping) -> Iterator[Node]:

@@ -26,6 +26,8 @@ class Problems:
     stack: Callable[[str], tuple[Position, ...]] = lambda _: ()
     """The include entries that led to a file, innermost first."""
     found: list[Diagnostic] = field(default_factory=list)
+    muted: frozenset[str] = frozenset()
+    """Kinds that would only follow from what is already reported, such as what a broken include would have defined."""
     _seen: set[tuple[Position, str]] = field(default_factory=set)
     _trapped: set[Position] = field(default_factory=set)
 
@@ -45,7 +47,7 @@ class Problems:
     ) -> None:
         """A mistake at a position. The same one twice, or one that follows from a `yaml-trap` there, is left out."""
         assert kind in KINDS, kind
-        if (at, message) in self._seen or at in self._trapped:
+        if kind in self.muted or (at, message) in self._seen or at in self._trapped:
             return
         self._seen.add((at, message))
         if kind == "yaml-trap":

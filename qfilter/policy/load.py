@@ -1,0 +1,122 @@
+"""YAML to Policy. Every mistake of every file is found before anything is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from qfilter.errors import Diagnostic, PolicyError, Position
+from qfilter.model.malformed import Malformed
+from qfilter.model.policy import Policy, TestCase
+from qfilter.policy import lint, repeat, settings
+from qfilter.policy.definitions import Declared, declared, define, unique
+from qfilter.policy.document import IncludedDocument, PolicyDocument
+from qfilter.policy.include import File, Files
+from qfilter.policy.problems import Problems
+from qfilter.policy.rules import RuleReader
+from qfilter.policy.scope import Scope
+from qfilter.policy.sets import SetReader, placeholder
+from qfilter.policy.sources import Sources, UnreadableError
+
+
+def load(path: str) -> Policy:
+    """The policy of a file and all that it includes. Raises PolicyError with every mistake; nothing else."""
+    sources = Sources()
+    file = Path(path)
+    try:
+        data = sources.read(file, path)
+        folder = file.parent.resolve()
+    except UnreadableError as error:
+        raise PolicyError([Diagnostic(kind=error.kind, at=Position(path, 1, 1), message=str(error))]) from None
+    return _load(data, path, file, folder, sources)
+
+
+def loads(text: str | bytes, name: str = "<policy>", *, folder: Path | None = None) -> Policy:
+    """The policy of a text. What it includes is looked for in `folder`, or the current one. Raises PolicyError only."""
+    sources = Sources()
+    near = Path() if folder is None else folder
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        sources.add(name, data)
+    except UnreadableError as error:
+        raise PolicyError([Diagnostic(kind=error.kind, at=Position(name, 1, 1), message=str(error))]) from None
+    return _load(data, name, near / "<policy>", near.resolve(), sources)
+
+
+def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) -> Policy:
+    problems = Problems(sources.line, sources.stack)
+    files = Files(sources, problems, folder)
+    main = files.main(data, name, path)
+    if main is None:
+        raise PolicyError(problems.errors)
+    if files.broken:
+        problems.muted = frozenset({"undefined", "unused"})
+    scope = Scope(problems, str(folder))
+    names = _names(files, scope)
+    documents = _documents(files, main, scope)
+    document = documents.get(main.name)
+    _sets(names, files, scope, sources, folder)
+    reader = RuleReader(scope, files, documents, prefix=name.removesuffix(Path(name).name))
+    rules = reader.read(main)
+    cases = tuple(_cases(documents, reader, scope))
+    if not isinstance(document, PolicyDocument):
+        raise PolicyError(problems.errors)
+    defaults = settings.defaults(document.default, scope)
+    queue = settings.queue(document.queue, scope)
+    lint.unused(names.values(), main.name, scope)
+    lint.unreachable(rules, defaults, main.name, problems)
+    lint.marks(rules, queue, problems)
+    repeat.check(rules, problems)
+    lint.tests(cases, defaults, main.name, problems)
+    problems.check()
+    return Policy(
+        path=name,
+        digest=sources.digest,
+        files=tuple(sources.lines),
+        defaults=defaults,
+        on_failure=settings.on_failure(document.on_failure),
+        allow=frozenset(map(Malformed, document.allow)),
+        queue=queue,
+        sets={name: found for name, found in scope.sets.items() if found is not None},
+        rules=rules,
+        tests=tuple(case for case in cases if case.packet["hook"] in defaults),
+        warnings=problems.warnings,
+    )
+
+
+def _names(files: Files, scope: Scope) -> dict[str, Declared]:
+    """Definitions go into the scope; a placeholder stands for each set, so that it is told from what is undefined."""
+    problems = scope.problems
+    sections = [(section, file) for file in files.found for section in ("define", "sets")]
+    found = [(section, entry) for section, file in sections for entry in declared(section, file.root, problems)]
+    names = unique([entry for _, entry in found], problems)
+    scope.sets = {entry.name: placeholder(entry) for section, entry in found if section == "sets"}
+    define([entry for section, entry in found if section == "define" and names[entry.name] is entry], scope)
+    return names
+
+
+def _documents(files: Files, main: File, scope: Scope) -> dict[str, IncludedDocument]:
+    """By the file's name; a file whose structure could not be read is missing."""
+    found: dict[str, IncludedDocument] = {}
+    for file in files.found:
+        document = (PolicyDocument if file is main else IncludedDocument).read(file.root, scope)
+        if document is not None:
+            found[file.name] = document
+    return found
+
+
+def _sets(names: dict[str, Declared], files: Files, scope: Scope, sources: Sources, folder: Path) -> None:
+    reader = SetReader(scope, sources, folder)
+    by_name = {file.name: file for file in files.found}
+    placeholders = scope.sets
+    scope.sets = dict(placeholders) | {
+        name: reader.read(names[name], by_name[names[name].key.at.file]) for name in placeholders
+    }
+
+
+def _cases(documents: dict[str, IncludedDocument], reader: RuleReader, scope: Scope) -> Iterator[TestCase]:
+    for document in documents.values():
+        for entry in document.tests:
+            case = settings.case(entry, reader.ids, scope)
+            if case is not None:
+                yield case
