@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import FrameType
 
 from tests.lab.demo_steps import Step, services, steps
@@ -93,11 +92,9 @@ def _show(screen: Screen) -> list[str]:
         return failures
 
 
-@contextmanager
-def _gateway(lab: Lab, screen: Screen) -> Iterator[Running]:
+def _gateway(lab: Lab, screen: Screen) -> AbstractContextManager[Running]:
     environment = {} if sys.stdout.isatty() else {"NO_COLOR": "1"}
-    with serving(lab.gateway, POLICY, on_line=screen.qfilter, extra_environment=environment, terminal=True) as service:
-        yield service
+    return serving(lab.gateway, POLICY, on_line=screen.qfilter, extra_environment=environment, terminal=True)
 
 
 def _take(step: Step, service: Running, screen: Screen) -> str:
@@ -105,15 +102,21 @@ def _take(step: Step, service: Running, screen: Screen) -> str:
     screen.client(step.says)
     since = len(service.lines)
     saw = step.tries()
+    shown = not step.rule or _is_shown(step, service, since)
+    screen.client(f"  saw {_words(saw)}")
+    if saw != step.sees:
+        return f"{step.says}: expected {_words(step.sees)}, saw {_words(saw)}"
+    return "" if shown else f"{step.says}: no line of qfilter says {step.verdict} by {step.rule}"
+
+
+def _is_shown(step: Step, service: Running, since: int) -> bool:
     try:
-        if step.rule:
-            service.wait_for(step.rule, step.verdict, since=since, timeout=3.0)
+        service.wait_for(step.rule, step.verdict, since=since, timeout=3.0)
     except LabError:
         if service.exit_code is not None:
             raise
-        return f"{step.says}: no line shows {step.verdict} by {step.rule}"
-    screen.client(f"  saw {_words(saw)}")
-    return "" if saw == step.sees else f"{step.says}: expected {_words(step.sees)}, saw {_words(saw)}"
+        return False
+    return True
 
 
 def _words(seen: object) -> str:

@@ -69,14 +69,17 @@ class Namespace:
 
         Arguments, result and exception are pickled. For code that only needs sockets, `entered` is much cheaper.
         """
-        done = subprocess.run(
-            self._inside(sys.executable, "-m", "tests.lab.inside"),
-            input=pickle.dumps((function, args, kwargs)),
-            capture_output=True,
-            timeout=60.0,
-            env=environment(),
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                self._inside(sys.executable, "-m", "tests.lab.inside"),
+                input=pickle.dumps((function, args, kwargs)),
+                capture_output=True,
+                timeout=60.0,
+                env=environment(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise LabError(f"{function.__qualname__} in {self.name}: no end after {late.timeout:g} s") from late
         if done.returncode:
             raise LabError(f"{function.__qualname__} in {self.name}: {done.stderr.decode(errors='replace').strip()}")
         failed, value = pickle.loads(done.stdout)

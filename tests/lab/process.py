@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The project's folder."""
 
 _OUTPUT_LIMIT = 4_000
+_MARGIN = 10
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
@@ -208,8 +209,8 @@ class Running:
 
 
 def _open_terminal() -> tuple[int, int]:
-    """Our end and the process's end of a terminal as wide as ours."""
+    """Our end and the process's end of a terminal as wide as ours, less what we put before each line."""
     ours, its = pty.openpty()
-    width = shutil.get_terminal_size((120, 50)).columns
+    width = shutil.get_terminal_size((120, 50)).columns - _MARGIN
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     return ours, its
