@@ -50,16 +50,26 @@ def _layer_4(d: Decoded, start: int, detail: str) -> int | Unknown | Absent:
     covered = d.packet.data[start : start + length]
     if d.protocol == UDP and d.family is Family.IPV4 and covered[_UDP_CHECKSUM : _UDP_CHECKSUM + 2] == b"\0\0":
         return ABSENT
-    return GOOD if _right(_pseudo_header(d, length) + covered) else BAD
-
-
-def _pseudo_header(d: Decoded, length: int) -> bytes:
-    """Empty for ICMP, whose sum covers no addresses. That IPv4 writes its own shorter changes no sum."""
-    if d.protocol == ICMP:
-        return b""
     assert d.protocol is not None
-    at, size = d.network_offset + (12 if d.family is Family.IPV4 else 8), 8 if d.family is Family.IPV4 else 32
-    return d.packet.data[at : at + size] + length.to_bytes(4) + d.protocol.to_bytes(4)
+    return GOOD if _right(pseudo_header(_addresses(d), d.protocol, length) + covered) else BAD
+
+
+def complement(covered: bytes) -> int:
+    """What a sum must be, 1 to 65535, for `covered` with 0 in its place. 0 is never given: UDP has it for "no sum"."""
+    return 0xFFFF - _number(covered) % 0xFFFF
+
+
+def pseudo_header(addresses: bytes, protocol: int, length: int) -> bytes:
+    """What a layer-4 sum covers besides its bytes: both addresses in network order, protocol, length in bytes.
+
+    Empty for ICMP, whose sum covers no addresses. That IPv4 writes its own shorter changes no sum.
+    """
+    return b"" if protocol == ICMP else addresses + length.to_bytes(4) + protocol.to_bytes(4)
+
+
+def _addresses(d: Decoded) -> bytes:
+    offset, size = (12, 8) if d.family is Family.IPV4 else (8, 32)
+    return d.packet.data[d.network_offset + offset : d.network_offset + offset + size]
 
 
 def _right(covered: bytes) -> bool:
@@ -68,5 +78,9 @@ def _right(covered: bytes) -> bool:
     2**16 is 1 modulo 65535, so there the big-endian number is what the sum of its words is, and all ones is 0. Only
     words that are all zero add up to the other 0.
     """
-    number = int.from_bytes(covered + b"\0" * (len(covered) % 2))
+    number = _number(covered)
     return number != 0 and number % 0xFFFF == 0
+
+
+def _number(covered: bytes) -> int:
+    return int.from_bytes(covered + b"\0" * (len(covered) % 2))

@@ -22,7 +22,7 @@ from qfilter.model.malformed import Malformed
 from qfilter.model.verdict import Reason
 
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
-_WALKED = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION})
+WALKED = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION})
 """What Linux walks over as well (`ipv6_ext_hdr`): any other number is the layer-4 protocol."""
 _LAST = frozenset({50, 135, 139, 140, 253, 254})
 """Extension headers by IANA's list that end the chain here as in Linux: they are listed and are the protocol."""
@@ -100,7 +100,7 @@ def _extensions(d: Decoded, kind: int, at: int) -> int | None:
     first = at
     seen: list[int] = []
     routing: list[int] = []
-    while kind in _WALKED and d.fragment is not Fragment.LATER:
+    while kind in WALKED and d.fragment is not Fragment.LATER:
         d.require(len(seen) < _MAX_EXTENSIONS, Malformed.IPV6_EXTENSION_COUNT)
         d.require(kind != HOP_BY_HOP or at == first, Malformed.IPV6_EXTENSION_ORDER)
         d.require(kind != FRAGMENT or FRAGMENT not in seen, Malformed.IPV6_FRAGMENT_REPEATED)
@@ -110,7 +110,7 @@ def _extensions(d: Decoded, kind: int, at: int) -> int | None:
             _unfinished(d, seen, routing)
             return None
         kind, at = d.packet.data[at], at + size
-    if kind in _WALKED:
+    if kind in WALKED:
         # A later fragment of a datagram whose chain goes on behind the fragment header: layer 4 may be anything.
         _unfinished(d, [*seen, kind], routing)
         return None
