@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from qfilter.model.match import AllMatch, AnyBit, AnyMatch, Masked, Match, NotMatch, Ranges
-from qfilter.model.rule import Action, AllOf, Condition, FieldTest, SetMark
-from qfilter.policy.node import Node
+from qfilter.model.rule import AllOf, Condition, FieldTest, Rule, SetMark
+from qfilter.model.verdict import Kind
 from qfilter.policy.problems import Problems
 
 _BITS = 32
 _LAST = (1 << _BITS) - 1
 
 
-def repeat_guard(match: Condition, actions: Iterable[Action], node: Node, problems: Problems) -> bool:
+def check(rules: Iterable[Rule], problems: Problems) -> None:
+    """Report every rule whose verdict is `repeat` and whose mark does not end it."""
+    _check(rules, [], [], problems)
+
+
+def _check(rules: Iterable[Rule], around: list[Rule], earlier: list[SetMark], problems: Problems) -> None:
+    """`earlier` are the mark actions of all rules that are evaluated before; those of these rules are added."""
+    for rule in rules:
+        ends = repeat_guard([*around, rule], earlier)
+        if rule.verdict is not None and rule.verdict.kind is Kind.REPEAT and not ends:
+            message = f"rule {rule.id!r} repeats for ever: expected a `mark` action, and a `mark` in its match"
+            problems.add("repeat-loop", rule.at, f"{message} that the new mark no longer meets")
+        earlier.extend(_set_marks(rule))
+        _check(rule.rules, [*around, rule], earlier, problems)
+
+
+def repeat_guard(path: Sequence[Rule], earlier: Iterable[SetMark]) -> bool:
     """Whether a rule with the verdict `repeat` ends: some mark meets its match, and none that its actions leave does.
 
-    Only the conditions on `mark` count that the rule's own match ANDs. Otherwise a `repeat-loop` is reported at `node`.
+    `path` is the rule behind the rules around it; all of their matches must hold. `earlier` are the mark actions that
+    may change the mark again when the packet comes back, before it reaches the rule.
     """
     value = mask = 0
-    for action in actions:
-        if isinstance(action, SetMark):
-            value, mask = value & ~action.mask | action.value, mask | action.mask
-    tests = [test.match for test in _marks(match)]
-    if mask and any(_never(test, value, mask) for test in tests) and not any(_never(test, 0, 0) for test in tests):
-        return True
-    message = "verdict repeat: expected a `mark` action and a `mark` in its match that the new mark no longer meets"
-    problems.error("repeat-loop", node, message)
-    return False
+    for action in (action for rule in path for action in _set_marks(rule)):
+        value, mask = value & ~action.mask | action.value, mask | action.mask
+    for action in earlier:
+        mask &= ~(action.mask & (action.value ^ value))
+    tests = [test.match for rule in path for test in _marks(rule.match)]
+    return any(_never(test, value, mask) for test in tests) and not any(_never(test, 0, 0) for test in tests)
+
+
+def _set_marks(rule: Rule) -> list[SetMark]:
+    return [action for action in rule.actions if isinstance(action, SetMark)]
 
 
 def _marks(condition: Condition) -> Iterator[FieldTest]:
