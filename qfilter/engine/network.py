@@ -49,9 +49,7 @@ def ipv4(d: Decoded) -> int | None:
     d.require(behind >= start + 20, Malformed.IPV4_HEADER_LENGTH)
     d.require(behind <= d.end, Malformed.IPV4_HEADER_SHORT)
     end = start + int(header.len)
-    if header.len == 0 and d.end - start > _MAX_LENGTH and d.protocol == TCP and not more and not offset:
-        # BIG TCP: a super-packet whose length does not fit 16 bits has total length 0 (Linux iph_totlen()). No wire
-        # carries that, so only this kernel can have made it. IPv6 has no such case: there it is a jumbogram.
+    if _big_tcp(header.len, d.protocol, d.end - start) and not more and not offset:
         end = d.end
     d.require(behind <= end <= d.end, Malformed.IPV4_TOTAL_LENGTH)
     d.end = end
@@ -76,6 +74,8 @@ def ipv6(d: Decoded) -> int | None:
     d.values.update(_hops_and_class(header.hlim, header.tc))
     d.values["ip6.flowlabel"] = int(header.fl)
     end = start + 40 + int(header.plen)
+    if _big_tcp(header.plen, header.nh, d.end - end):
+        end = d.end
     d.require(header.plen != 0 or end == d.end, Malformed.IPV6_JUMBOGRAM)
     d.require(end <= d.end, Malformed.IPV6_PAYLOAD_LENGTH)
     d.end = end
@@ -174,6 +174,15 @@ def _fragment(d: Decoded, offset: int, *, more: bool, data: int, before: int, co
     d.values["fragment"] = d.fragment
     if d.fragment is Fragment.LATER:
         d.cut = Reason.FRAGMENT
+
+
+def _big_tcp(claimed: int, protocol: int, size: int) -> bool:
+    """A super-packet whose length does not fit 16 bits says 0 (Linux: BIG TCP, iph_totlen, ipv6_payload_len).
+
+    No wire carries such a packet without a jumbo payload option, so only this kernel can have made it. The kernels that
+    did add the option for IPv6 (5.19 until it was dropped again) made true jumbograms; those stay refused.
+    """
+    return claimed == 0 and protocol == TCP and size > _MAX_LENGTH
 
 
 def _kind(offset: int, *, more: bool) -> Fragment:
