@@ -8,7 +8,7 @@ from pathlib import Path
 from qfilter.errors import Diagnostic, PolicyError, Position
 from qfilter.model.malformed import Malformed
 from qfilter.model.policy import Policy, TestCase
-from qfilter.policy import lint, repeat, settings
+from qfilter.policy import lint, settings
 from qfilter.policy.definitions import Declared, declared, define, unique
 from qfilter.policy.document import IncludedDocument, PolicyDocument
 from qfilter.policy.include import File, Files
@@ -66,7 +66,6 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
     lint.unused(names.values(), main.name, scope)
     lint.unreachable(rules, defaults, main.name, problems)
     lint.marks(rules, queue, problems)
-    repeat.check(rules, problems)
     lint.tests(cases, defaults, main.name, problems)
     problems.check()
     return Policy(
