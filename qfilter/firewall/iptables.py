@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from qfilter.fields import Family
 from qfilter.firewall.reject import iptables_name
-from qfilter.firewall.state import LO_SIDE, PLACES, Chain, Jump, Place, State, exempts_lo, handback
+from qfilter.firewall.state import LO_SIDE, PLACES, Chain, Jump, State, exempts_lo, handback
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Exempt, Target
@@ -28,7 +28,7 @@ REJECTING = "filter"
 """REJECT works in this table only."""
 
 _MADE = '-m comment --comment "qfilter made '
-"""Behind the rules of qfilter's first chain, where no packet comes: how removal knows what was not there before."""
+"""Behind the rules of qfilter's chains, where no packet comes: how removal knows what was not there before."""
 
 
 def desired(rules: KernelRules, family: Family) -> State:
@@ -174,7 +174,7 @@ def _spent(
         yield from (f"{table} {chain}" for chain in sorted(empty))
         others = {key for key in policies if key[0] == table and policies[key] == "-"} - own_chains
         standing = {chain for chain in builtin if f"{table} {chain}" in present}
-        if table in made and not others and standing <= empty:
+        if table in made & present and not others and standing <= empty:
             yield table
 
 
@@ -193,14 +193,15 @@ def restore_text(found: State, wanted: State) -> str:
     if not changed:
         return ""
     made = found.made | _missing(found, wanted)
-    keeper = next((hook for hook in Hook if hook in wanted.chains), None)
-    markers = {keeper: tuple(f'{_MADE}{name}"' for name in sorted(made))} if keeper and made else {}
-    tables = dict.fromkeys(PLACES[hook].table for hook in Hook if hook in wanted.chains or hook in changed)
+    markers = tuple(f'{_MADE}{name}"' for name in sorted(made))
+    # every chain carries every marker, so that none is lost when a change or a removal ends half-way
+    touched = changed | wanted.chains.keys() if markers else changed
+    spent = spent_tables(found, wanted)
     blocks = []
-    for table in tables if keeper else [table for table in tables if table not in found.spent]:
-        here = [hook for hook in Hook if PLACES[hook].table == table and hook in changed | markers.keys()]
-        lines = _table(here, found, wanted, markers)
-        if here:
+    for table in TABLES:
+        here = [hook for hook in Hook if hook in touched and PLACES[hook].table == table]
+        lines = [*_table(here, found, wanted, markers), *_spent_chains(table, found, wanted)]
+        if lines and table not in spent:
             blocks.append("\n".join((f"*{table}", *lines, "COMMIT", "")))
     return "".join(blocks)
 
@@ -213,24 +214,24 @@ def _missing(found: State, wanted: State) -> frozenset[str]:
     return frozenset(needed - found.present)
 
 
-def _table(here: list[Hook], found: State, wanted: State, markers: Mapping[Hook, tuple[str, ...]]) -> list[str]:
+def _table(here: list[Hook], found: State, wanted: State, markers: tuple[str, ...]) -> list[str]:
     """One table's part of a transaction, for the chains that change."""
     none = Chain(())
     before = {hook: found.chains.get(hook, none) for hook in here}
     after = {hook: wanted.chains.get(hook, none) for hook in here}
     moved = [hook for hook in here if before[hook].jumps != after[hook].jumps]
     inserts = sorted((jump for hook in moved for jump in after[hook].jumps), key=lambda jump: jump.position)
-    gone = [hook for hook in here if hook not in wanted.chains]
-    rules = {hook: (*after[hook].rules, *markers.get(hook, ())) for hook in here}
+    kept = [hook for hook in here if hook in wanted.chains]
     return [
         *(f":{PLACES[hook].chain} - [0:0]" for hook in here),  # makes a chain, or empties it
         *(f"-D {jump.chain} {jump.rule}" for hook in moved for jump in before[hook].jumps),
-        *(f"-A {PLACES[hook].chain} {rule}" for hook in here for rule in rules[hook]),
+        *(f"-A {PLACES[hook].chain} {rule}" for hook in kept for rule in (*after[hook].rules, *markers)),
         *(f"-I {jump.chain} {jump.position} {jump.rule}" for jump in inserts),
-        *(f"-X {PLACES[hook].chain}" for hook in gone),
-        *(f"-X {place.builtin}" for place in map(PLACES.__getitem__, gone) if _is_spent(place, found, wanted)),
+        *(f"-X {PLACES[hook].chain}" for hook in here if hook not in kept),
     ]
 
 
-def _is_spent(place: Place, found: State, wanted: State) -> bool:
-    return not wanted.chains and f"{place.table} {place.builtin}" in found.spent
+def _spent_chains(table: str, found: State, wanted: State) -> list[str]:
+    """Base chains that go with the last of qfilter's chains."""
+    builtin = [name.split() for name in sorted(found.spent) if " " in name]
+    return [] if wanted.chains else [f"-X {chain}" for where, chain in builtin if where == table]
