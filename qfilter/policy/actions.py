@@ -54,8 +54,8 @@ def parse_verdict(node: Node, scope: Scope) -> Decision | None:
     if text is None or not isinstance(found, Scalar):
         return None
     kind, _, words = text.partition(" ")
-    argument = words.strip()
-    return _decision(kind, found, Scalar(argument, argument, found.at, found.width) if argument else None, scope)
+    words = words.strip()
+    return _decision(kind, found, Scalar(words, words, found.at, found.width) if words else None, scope)
 
 
 def _decision(text: str, node: Node, argument: Node | None, scope: Scope) -> Decision | None:
