@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from qfilter.model.hook import Hook
@@ -89,6 +91,22 @@ def test_each_hook_has_its_own_interfaces(
     assert (judge.only.hook, judge.only.iifname, judge.only.oifname) == (hook, *interfaces)
 
 
+def test_a_bridged_packet_says_its_ports(lab: Lab) -> None:
+    if not Path("/proc/sys/net/bridge").exists():
+        pytest.skip("not supported here: bridge netfilter: /proc/sys/net/bridge is not there")
+    lab.client.ip("addr add 203.0.113.1/24 dev eth0")
+    lab.server.ip("addr add 203.0.113.2/24 dev eth0")
+    lab.gateway.ip("link add br0 type bridge", "link set br0 up", "link set lan master br0", "link set wan master br0")
+    lab.gateway.sysctl("net.bridge.bridge-nf-call-iptables", 1)
+    with opened(lab.gateway) as queue:
+        rules(lab.gateway, UDP)
+        judge = Remembering()
+        send_datagrams(lab.client, "203.0.113.2", PORT, 1)
+        judge_all(queue, judge, 1)
+    packet = judge.only
+    assert (packet.iifname, packet.oifname, packet.physin, packet.physout) == ("br0", "br0", "lan", "wan")
+
+
 def test_a_large_packet_arrives_whole(lab: Lab) -> None:
     for host, interfaces in ((lab.client, ["eth0"]), (lab.gateway, ["lan", "wan"]), (lab.server, ["eth0"])):
         host.ip(*(f"link set {interface} mtu 65535" for interface in interfaces))
@@ -144,7 +162,7 @@ def test_the_sender_of_an_output_packet_is_known(lab: Lab, family: int) -> None:
 
 def test_the_receiver_of_an_input_packet_is_not_taken_for_its_sender(lab: Lab) -> None:
     judge = Remembering()
-    with opened(lab.server) as queue, http_server(lab.server, 80):
+    with opened(lab.server) as queue, http_server(lab.server, 80, body="x" * 100_000):
         rules(lab.server, "INPUT -p tcp -j NFQUEUE")
         with served(queue, judge):
             assert http_get(lab.client, lab.server.ipv4).outcome is Outcome.CONNECTED
