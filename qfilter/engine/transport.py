@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from scapy.layers import inet, ipsec, sctp
+from scapy.layers import inet, sctp
 
 from qfilter.engine.decoded import Decoded, Fragment
 from qfilter.engine.network import authentication
@@ -124,7 +124,8 @@ def _icmp(d: Decoded, at: int) -> int:
 
 
 def _esp(d: Decoded, at: int) -> int:
-    d.values["esp.spi"] = int(ipsec.ESP(d.packet.data[at : at + 8]).spi)
+    """scapy's ESP becomes another class where the index is 0."""
+    d.values["esp.spi"] = int.from_bytes(d.packet.data[at : at + 4])
     return 8
 
 
