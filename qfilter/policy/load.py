@@ -8,7 +8,7 @@ from pathlib import Path
 from qfilter.errors import Diagnostic, PolicyError, Position
 from qfilter.model.malformed import Malformed
 from qfilter.model.policy import Policy, TestCase
-from qfilter.policy import lint, settings
+from qfilter.policy import lint, repeat, settings
 from qfilter.policy.definitions import Declared, declared, define, unique
 from qfilter.policy.document import IncludedDocument, PolicyDocument
 from qfilter.policy.include import File, Files
@@ -17,6 +17,9 @@ from qfilter.policy.rules import RuleReader
 from qfilter.policy.scope import Scope
 from qfilter.policy.sets import SetReader, placeholder
 from qfilter.policy.sources import Sources, UnreadableError
+
+_NAMES = ("define", "sets")
+"""The sections of a file that make names, which share one namespace."""
 
 
 def load(path: str) -> Policy:
@@ -67,6 +70,7 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
     lint.unreachable(rules, defaults, main.name, problems)
     lint.marks(rules, queue, problems)
     lint.tests(cases, defaults, main.name, problems)
+    repeat.check(rules, problems)
     problems.check()
     return Policy(
         path=name,
@@ -86,11 +90,15 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
 def _names(files: Files, scope: Scope) -> dict[str, Declared]:
     """Definitions go into the scope; a placeholder stands for each set, so that it is told from what is undefined."""
     problems = scope.problems
-    sections = [(section, file) for file in files.found for section in ("define", "sets")]
+    sections = [(section, file) for file in files.found for section in _NAMES]
     found = [(section, entry) for section, file in sections for entry in declared(section, file.root, problems)]
     names = unique([entry for _, entry in found], problems)
-    scope.sets = {entry.name: placeholder(entry) for section, entry in found if section == "sets"}
-    define([entry for section, entry in found if section == "define" and names[entry.name] is entry], scope)
+    first = {
+        section: [entry for where, entry in found if where == section and names[entry.name] is entry]
+        for section in _NAMES
+    }
+    scope.sets = {entry.name: placeholder(entry) for entry in first["sets"]}
+    define(first["define"], scope)
     return names
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from qfilter.errors import Position
 from qfilter.model.rule import AllOf, Condition, Rule
 from qfilter.model.rule import Scope as RuleScope
-from qfilter.model.verdict import Kind, Reason
+from qfilter.model.verdict import Reason
 from qfilter.policy.actions import ACTIONS, parse_actions, parse_limit, parse_verdict
 from qfilter.policy.conditions import parse_match
 from qfilter.policy.document import IncludedDocument, IncludeDocument, RuleDocument, Rules
 from qfilter.policy.include import File, Files
 from qfilter.policy.node import Mapping, Node
-from qfilter.policy.repeat import repeat_guard
 from qfilter.policy.scope import Scope
 
 RESERVED = tuple(reason.value for reason in Reason if reason is not Reason.RULE)
@@ -64,8 +63,6 @@ class RuleReader:
             rules=tuple(self._own(document.rules or (), (*outer, match) if match else outer)),
         )
         self._check(document)
-        if document.verdict is not None and rule.verdict is not None and rule.verdict.kind is Kind.REPEAT:
-            repeat_guard(rule.match, rule.actions, document.verdict, scope.problems)
         return rule
 
     def _check(self, document: RuleDocument) -> None:

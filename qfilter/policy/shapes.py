@@ -5,6 +5,7 @@ It is for editors: whatever it refuses the loader refuses too; the loader alone 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from qfilter.fields import BUILDABLE, FIELDS, MAX_DEPTH, Field, Layer, Type
