@@ -1,0 +1,88 @@
+"""Events to a stream or to the end of a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+from qfilter.events.record import Event
+
+Render = Callable[[Event], bytes]
+"""An event as it is to be written, its line's end included."""
+
+
+class StreamSink:
+    """A descriptor that somebody else owns, such as standard output."""
+
+    def __init__(self, descriptor: int, render: Render) -> None:
+        self._descriptor = descriptor
+        self._render = render
+        self._cancelled = os.eventfd(0, os.EFD_CLOEXEC)
+        self._torn = False
+
+    def write(self, event: Event) -> None:
+        """Write one event; wait while nobody reads. Raises OSError."""
+        line = self._render(event)
+        # After a disk was full in the middle of a line, the next one must not continue it.
+        rest = whole = (b"\n" if self._torn else b"") + line
+        try:
+            while rest:
+                self._await_room()
+                # A pipe that has room has room for this much: with no more, the write does not block. The descriptor
+                # is shared with other processes, so that making it non-blocking is not ours to do.
+                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+        except OSError:
+            self._torn = self._torn or len(rest) < len(whole)
+            raise
+        self._torn = False
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def cancel(self) -> None:
+        """See Sink."""
+        os.eventfd_write(self._cancelled, 1)
+
+    def close(self) -> None:
+        """The descriptor stays open. A second call does nothing."""
+        if self._cancelled >= 0:
+            os.close(self._cancelled)
+            self._cancelled = -1
+
+    def _await_room(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._cancelled, select.POLLIN)
+        waiting.register(self._descriptor, select.POLLOUT)
+        if any(descriptor == self._cancelled for descriptor, _ in waiting.poll()):
+            raise OSError(errno.ECANCELED, "closed before it could be written")
+
+
+class FileSink(StreamSink):
+    """The end of a file, made with mode 0600 where there is none. Raises OSError when it cannot be opened."""
+
+    def __init__(self, path: str | PathLike[str], render: Render) -> None:
+        self._path = Path(path)
+        super().__init__(self._open(), render)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now. Raises OSError, and then the old one stays."""
+        new = self._open()
+        if not os.path.sameopenfile(new, self._descriptor):
+            self._torn = False
+        os.close(self._descriptor)
+        self._descriptor = new
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        if self._cancelled >= 0:
+            os.close(self._descriptor)
+        super().close()
+
+    def _open(self) -> int:
+        # Non-blocking for a FIFO: without a reader it is refused, instead of waiting for one.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(self._path, flags, 0o600)
