@@ -12,11 +12,12 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
 
 from tests.lab.demo_steps import Step, services, steps
 from tests.lab.probes import State, probe
-from tests.lab.process import ROOT, LabError, Running
+from tests.lab.process import ROOT, LabError, Running, without_colours
 from tests.lab.service import serving
 from tests.lab.topology import Lab
 
@@ -33,7 +34,7 @@ class Screen:
         self._line("36", "client ", text)
 
     def qfilter(self, text: str) -> None:
-        self._line("33", "qfilter", text)
+        self._line("33", "qfilter", text if self._colours else without_colours(text))
 
     def lab(self, text: str) -> None:
         self._line("2", "lab    ", text)
@@ -57,7 +58,9 @@ def main() -> int:
         screen.lab("interrupted; everything is removed")
         return 130
     except (LabError, OSError) as error:
-        sys.stderr.write(f"qfilter demo: {error}\nqfilter demo: failed; everything is removed\n")
+        # What follows the first line is qfilter's output, which stands above already.
+        first = f"{error}".partition("\n")[0]
+        sys.stderr.write(f"qfilter demo: {first}\nqfilter demo: failed; everything is removed\n")
         return 1
     for failure in failures:
         sys.stderr.write(f"qfilter demo: {failure}\n")
@@ -93,8 +96,8 @@ def _show(screen: Screen) -> list[str]:
 
 
 def _gateway(lab: Lab, screen: Screen) -> AbstractContextManager[Running]:
-    environment = {} if sys.stdout.isatty() else {"NO_COLOR": "1"}
-    return serving(lab.gateway, POLICY, on_line=screen.qfilter, extra_environment=environment, terminal=True)
+    policy = Path(os.path.relpath(POLICY))
+    return serving(lab.gateway, policy, on_line=screen.qfilter, terminal=True)
 
 
 def _take(step: Step, service: Running, screen: Screen) -> str:

@@ -83,6 +83,11 @@ def runs(pid: int) -> bool:
         return False
 
 
+def without_colours(text: str) -> str:
+    """A line as it reads, free of what only a terminal understands."""
+    return _COLOURS.sub("", text)
+
+
 class Running:
     """A started process. A context manager: what still runs at the end is killed.
 
@@ -137,16 +142,17 @@ class Running:
         return "\n".join(self.lines)
 
     def wait_for(self, *texts: str, since: int = 0, timeout: float = 10.0) -> str:
-        """The first line from `lines[since]` on that has all `texts` in it, waiting for it to be printed.
+        """The first line from `lines[since]` on that has all `texts` in it, in capitals or not, waiting for it.
 
         Raises LabError, with all that was printed, when the process ends without it or the time is over.
         """
         wanted = " and ".join(map(repr, texts))
+        folded = [text.casefold() for text in texts]
         deadline = time.monotonic() + timeout
         with self._grown:
             while True:
                 for line in self.lines[since:]:
-                    if all(text in line for text in texts):
+                    if all(text in line.casefold() for text in folded):
                         return line
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
@@ -204,7 +210,7 @@ class Running:
         if self._on_line is not None:
             self._on_line(line)
         with self._grown:
-            self.lines.append(_COLOURS.sub("", line))
+            self.lines.append(without_colours(line))
             self._grown.notify_all()
 
 
