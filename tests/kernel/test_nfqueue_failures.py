@@ -226,7 +226,7 @@ def test_only_the_kernel_is_listened_to(lab: Lab) -> None:
 
 
 CLOSE_FULL = """
-import contextlib, socket
+import contextlib, socket, threading
 from qfilter.queues.nfqueue import NfQueue
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for size in range(4_096, 8_192, 128):
@@ -234,7 +234,9 @@ for size in range(4_096, 8_192, 128):
     for _ in range(100):
         with contextlib.suppress(OSError):
             sender.sendto(bytes(18), ("127.0.0.1", 9))
-    queue.close()
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    closing.join()
 print("closed")
 """
 
