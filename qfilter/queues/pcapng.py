@@ -19,6 +19,8 @@ _ORDERS = {bytes.fromhex("1a2b3c4d"): ">", bytes.fromhex("4d3c2b1a"): "<"}
 _MAX_BLOCK = 2 * MAX_FRAME
 """Bytes of a block that is read whole: a frame of the greatest length, and as much again for its options."""
 _MAX_INTERFACES = 65_536
+_LONGEST_NAME = 255
+"""Bytes of an interface's name that are kept: every one lives as long as its section."""
 _Endian = Literal["big", "little"]
 _OUTBOUND = {1: False, 2: True}  # the lowest two bits of epb_flags
 
@@ -111,7 +113,7 @@ class _Section:
             _Interface(
                 link_type=link_type,
                 snap_length=snap_length,
-                name=name.rstrip(b"\0").decode("utf-8", "replace") if name else None,
+                name=name[:_LONGEST_NAME].rstrip(b"\0").decode("utf-8", "replace") if name else None,
                 units=2 ** (exponent & 0x7F) if exponent & 0x80 else 10**exponent,
                 offset=int.from_bytes(raw_offset, self.endian, signed=True) if len(raw_offset) == 8 else 0,
             )

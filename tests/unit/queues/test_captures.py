@@ -22,6 +22,7 @@ from tests.unit.queues.capture_files import (
     block,
     enhanced,
     interface,
+    option,
     pcap_header,
     pcap_record,
     section,
@@ -191,8 +192,9 @@ def test_a_changed_byte_gives_packets_or_a_capture_error(
     [
         section() + interface(RAW) + block(0x0BAD, bytes(64 << 20)),
         pcap_header(RAW) + pcap_record(bytes(250_000)) * 200,
+        section() + interface(RAW, options=option(2, b"x" * 65_000)) * 500,
     ],
-    ids=["one long unknown block", "many packets"],
+    ids=["one long unknown block", "many packets", "long names of interfaces"],
 )
 def test_memory_does_not_grow_with_the_file(path: Path, bomb: bytes) -> None:
     path.write_bytes(gzip.compress(bomb, 1))
