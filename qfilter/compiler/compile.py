@@ -30,6 +30,8 @@ def compile_policy(
     return Plan(
         policy=policy,
         kernel=_kernel_rules(policy, capabilities, backend) if install else None,
+        mark_mask=policy.queue.mark_mask if _rejects(policy) else 0,
+        ip_queue=capabilities.ip_queue,
         copy_range=copy_range(policy),
         fail_open=policy.on_failure.get(Reason.QUEUE_FULL) is Kind.ACCEPT,
         places=_places(policy),

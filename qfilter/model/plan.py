@@ -61,6 +61,10 @@ class Plan:
     policy: Policy
     kernel: KernelRules | None
     """None when the operator keeps rules of their own (`--no-install`) or there is no kernel (replay, test)."""
+    mark_mask: int = 0
+    """The four bits of the mark that hand rejects back to the kernel; 0 when the policy rejects nothing."""
+    ip_queue: bool = False
+    """Whether the packets come from ip_queue, see `Capabilities.ip_queue`."""
     copy_range: int
     """Bytes of a packet that a rule can look at, at most 65,531."""
     fail_open: bool

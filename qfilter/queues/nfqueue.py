@@ -98,11 +98,13 @@ class NfQueue:
         """Binds a queue of the thread's network namespace.
 
         `length` is the most packets that wait in it, `copy_range` the bytes of each that are copied (at most 65,531),
-        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `failure` the
-        outcome for each cause, drop where it has none. Raises PrivilegeError, UnsupportedError, QueueTakenError, and
+        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `mark_mask`
+        the bits that hand rejects back (0: nothing is rejected), `failure` the outcome for each cause, drop where it
+        has none. Raises PrivilegeError, UnsupportedError, QueueTakenError, and
         QueueError for what else the kernel refuses.
         """
-        shift(mark_mask)
+        if mark_mask:
+            shift(mark_mask)
         supported = queue_flags()
         if fail_open and not supported & ConfigFlag.FAIL_OPEN:
             raise UnsupportedError("on_failure.queue_full: accept: this kernel cannot let packets past a full queue")

@@ -1,0 +1,137 @@
+"""`qfilter explain`: why does a packet get its verdict."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from qfilter.cli.output import console, decision_text, write_json
+from qfilter.cli.packets import hook_options, packet_of_capture
+from qfilter.engine.build import build
+from qfilter.engine.described import from_hex
+from qfilter.engine.explain import Explanation, Step, explain
+from qfilter.engine.expression import from_scapy
+from qfilter.engine.reference import ReferenceEngine
+from qfilter.engine.value import Unknown
+from qfilter.model.hook import Hook
+from qfilter.policy.load import load, load_packet
+
+_EPILOG = """\b
+Examples:
+  qfilter explain rules/demo.yaml --packet '{hook: forward, saddr: 192.0.2.2, protocol: tcp, dport: 23}'
+  qfilter explain rules/demo.yaml --hook forward --scapy "IP(dst='198.51.100.2')/TCP(dport=23)"
+  qfilter explain rules/demo.yaml --hook forward --capture attack.pcap --number 7"""
+
+
+@click.command("explain", epilog=_EPILOG)
+@click.argument("policy", type=click.Path())
+@click.option("--packet", "fields", help="The packet by its fields, as in `tests:` of a policy.")
+@click.option("--scapy", "expression", help="The packet as a scapy expression.")
+@click.option("--hex", "digits", help="The packet's bytes from the IP header on, in hexadecimal.")
+@click.option("--capture", type=click.Path(), help="A capture that holds the packet.")
+@click.option("--number", type=click.IntRange(min=1), default=1, show_default=True, help="Which packet of the capture.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option("--all", "every", is_flag=True, help="Every rule that was looked at, not only the nearest misses.")
+@hook_options
+def command(
+    policy: str,
+    fields: str | None,
+    expression: str | None,
+    digits: str | None,
+    capture: str | None,
+    number: int,
+    form: str,
+    every: bool,
+    hook: Hook | None,
+    iif: str | None,
+    oif: str | None,
+) -> None:
+    """Tell what POLICY does with a packet: the verdict, the rules looked at, and the conditions that failed."""
+    if sum(each is not None for each in (fields, expression, digits, capture)) != 1:
+        raise click.UsageError("expected one of --packet, --scapy, --hex and --capture")
+    loaded = load(policy)
+    where = hook or next(iter(loaded.defaults))
+    metadata = {"hook": where.value, "iifname": iif, "oifname": oif}
+    seen = {name: value for name, value in metadata.items() if value is not None}
+    if fields is not None:
+        packet = build({**seen, **load_packet(fields)})
+    elif expression is not None:
+        packet = from_scapy(expression, seen)
+    elif digits is not None:
+        packet = from_hex(digits, seen)
+    else:
+        packet = packet_of_capture(capture or "", number, where, iif, oif)
+    explanation = explain(ReferenceEngine(loaded), packet)
+    if form == "json":
+        write_json(_as_dict(explanation))
+    else:
+        _tell(explanation, every, console())
+
+
+_NEAREST = 5
+"""Rules that were missed and are shown without `--all`."""
+
+
+def _tell(explanation: Explanation, every: bool, out: Console) -> None:
+    verdict, packet = explanation.verdict, explanation.packet
+    out.print(Text.assemble("verdict  ", decision_text(verdict.decision)))
+    out.print(Text(f"reason   {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")))
+    if verdict.rule or verdict.at:
+        out.print(Text(f"by       {verdict.rule or f'default of {packet.hook}'} at {verdict.at}"))
+    out.print(Text("packet   " + " ".join(f"{name}={value}" for name, value in explanation.fields)))
+    matched = [step for step in explanation.steps if step.truth is True]
+    if matched:
+        out.print(Text("matched", style="bold"))
+        for step in matched:
+            out.print(Text(f"  {step.rule.id} at {step.rule.at}"))
+    missed = explanation.near_misses
+    shown = missed if every else missed[:_NEAREST]
+    if shown:
+        out.print(Text("not matched, nearest first", style="bold"))
+        for step in shown:
+            _tell_miss(step, out)
+    if len(shown) < len(missed):
+        out.print(Text(f"  and {len(missed) - len(shown)} more, see --all", style="dim"))
+
+
+def _tell_miss(step: Step, out: Console) -> None:
+    state = f"unknown: {step.truth.reason}" if isinstance(step.truth, Unknown) else ""
+    out.print(Text(f"  {step.rule.id} at {step.rule.at} {state}".rstrip()))
+    if not step.failed and not state:
+        out.print(
+            Text("    over its limit" if step.rule.limit and not step.rule.limit.over else "    within its limit")
+        )
+    for part in step.failed:
+        found = f": {part.found}" if part.found else ""
+        where = f" (line {part.at.line})" if part.at else ""
+        out.print(Text(f"    {part.condition}{where}{found}", style="dim"))
+
+
+def _as_dict(explanation: Explanation) -> dict[str, object]:
+    verdict = explanation.verdict
+    return {
+        "verdict": str(verdict.decision),
+        "reason": verdict.reason.value,
+        "detail": verdict.detail,
+        "rule": verdict.rule,
+        "at": None if verdict.at is None else str(verdict.at),
+        "packet": {"hook": explanation.packet.hook.value, **dict(explanation.fields)},
+        "rules": [
+            {
+                "rule": step.rule.id,
+                "at": str(step.rule.at),
+                "matched": None if isinstance(step.truth, Unknown) else step.truth,
+                "failed": [
+                    {
+                        "condition": part.condition,
+                        "at": None if part.at is None else str(part.at),
+                        "found": part.found,
+                        "unknown": part.truth.reason.value if isinstance(part.truth, Unknown) else None,
+                    }
+                    for part in step.failed
+                ],
+            }
+            for step in explanation.steps
+        ],
+    }

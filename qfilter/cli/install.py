@@ -1,0 +1,50 @@
+"""`qfilter install`: the kernel rules of a policy, without serving them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from qfilter import firewall
+from qfilter.cli.output import console
+from qfilter.daemon import prepare
+from qfilter.errors import UnsupportedError
+from qfilter.model.policy import Backend
+from qfilter.policy.load import load
+
+
+def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--backend`: force the tool."""
+    decorate = click.option(
+        "--backend",
+        type=click.Choice([backend.value for backend in Backend]),
+        callback=lambda _context, _option, name: None if name is None else Backend(name),
+        help="The tool that installs the kernel rules; without it the policy's, or the first that works.",
+    )
+    decorated: Callable[..., Any] = decorate(command)
+    return decorated
+
+
+@click.command("install", epilog="Example: sudo qfilter install rules/gateway.yaml --print")
+@click.argument("policy", type=click.Path())
+@click.option("--print", "only_print", is_flag=True, help="Show the exact commands or restore text and do nothing.")
+@backend_option
+def command(policy: str, only_print: bool, backend: Backend | None) -> None:
+    """Install the kernel rules that queue packets for POLICY. Doing it twice changes nothing.
+
+    Nobody judges the packets until `qfilter run --no-install` is there: until then they have the outcome of
+    `no_listener`. `qfilter run` alone installs and removes the rules by itself.
+    """
+    plan = prepare(load(policy), backend=backend)
+    if plan.kernel is None:
+        raise UnsupportedError("no kernel rules to install")
+    if only_print:
+        click.echo(firewall.render(plan.kernel, firewall.families()), nl=False)
+        return
+    done = firewall.install(plan.kernel)
+    out = console()
+    for step in done:
+        out.print(f"{step}", markup=False)
+    out.print(f"installed by {plan.kernel.backend}" if done else "already installed: nothing to do", markup=False)

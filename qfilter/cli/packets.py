@@ -1,0 +1,53 @@
+"""Packets from the command line: where they are seen, and those of captures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from qfilter.errors import CaptureError
+from qfilter.fields import FIELDS
+from qfilter.model.hook import Hook
+from qfilter.model.packet import Packet
+from qfilter.queues.captures import CapturedPacket, packet_at
+
+
+def hook_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--hook`, `--iif` and `--oif`: what bytes alone do not say."""
+    options = (
+        click.option(
+            "--hook",
+            type=click.Choice([hook.value for hook in Hook]),
+            callback=lambda _context, _option, name: None if name is None else Hook(name),
+            help="The hook that sees the packet; without it the first that the policy has a default for.",
+        ),
+        click.option("--iif", help="Input interface; without it the one that a pcapng names."),
+        click.option("--oif", help="Output interface."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def to_packet(captured: CapturedPacket, hook: Hook, iif: str | None, oif: str | None) -> Packet:
+    """A captured packet as that hook would see it. Its `data` is not None."""
+    assert captured.data is not None
+    has_iif, has_oif = (hook in FIELDS[name].hooks for name in ("iifname", "oifname"))
+    return Packet(
+        data=captured.data,
+        hook=hook,
+        wire_length=captured.wire_length,
+        iifname=(iif or captured.interface) if has_iif else None,
+        oifname=(oif if has_iif else oif or captured.interface) if has_oif else None,
+        timestamp=None if captured.timestamp_ns is None else captured.timestamp_ns / 1e9,
+    )
+
+
+def packet_of_capture(path: str, number: int, hook: Hook, iif: str | None, oif: str | None) -> Packet:
+    """The n-th packet of a capture. Raises CaptureError, also when that frame carries no IP."""
+    captured = packet_at(path, number)
+    if captured.data is None:
+        raise CaptureError(f"{path}: packet {number}: expected IPv4 or IPv6, found a frame without")
+    return to_packet(captured, hook, iif, oif)

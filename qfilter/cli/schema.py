@@ -1,0 +1,14 @@
+"""`qfilter schema`: the JSON Schema of policy files, for editors."""
+
+from __future__ import annotations
+
+import click
+
+from qfilter.cli.output import write_json
+from qfilter.policy.schema import json_schema
+
+
+@click.command("schema", epilog="Example: qfilter schema > policy.schema.json")
+def command() -> None:
+    """Print the JSON Schema of policy files."""
+    write_json(json_schema())

@@ -1,0 +1,88 @@
+"""`qfilter status`: what is installed, who holds the queues, and how they fare."""
+
+from __future__ import annotations
+
+import click
+
+from qfilter import firewall
+from qfilter.cli.install import backend_option
+from qfilter.cli.output import console, write_json
+from qfilter.daemon import prepare
+from qfilter.model.policy import Backend
+from qfilter.netlink.queues import BoundQueue, bound_queues, holder
+from qfilter.policy.load import load
+
+
+@click.command("status", epilog="Example: sudo qfilter status rules/gateway.yaml")
+@click.argument("policy", type=click.Path(), required=False)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@backend_option
+@click.pass_context
+def command(context: click.Context, policy: str | None, form: str, backend: Backend | None) -> None:
+    """Show qfilter's kernel rules and every bound queue. With POLICY, tell what differs from it; exit code 1 if any."""
+    kernel = None if policy is None else prepare(load(policy), backend=backend).kernel
+    status = firewall.status(kernel)
+    queues = bound_queues()
+    if form == "json":
+        write_json(_as_dict(status, queues))
+    else:
+        _tell(status, queues)
+    context.exit(1 if status.differences else 0)
+
+
+def _tell(status: firewall.Status, queues: dict[int, BoundQueue]) -> None:
+    out = console()
+    installed = {ruleset: state for ruleset, state in status.found.states.items() if state.chains}
+    if not installed:
+        out.print("no kernel rules of qfilter's are installed")
+    for ruleset, state in installed.items():
+        for hook, chain in state.chains.items():
+            out.print(f"{ruleset}: {firewall.PLACES[hook]} on {hook}", markup=False)
+            for rule in chain.rules:
+                out.print(f"    {rule}", markup=False)
+    for number, queue in sorted(queues.items()):
+        out.print(
+            f"queue {number}: held by {holder(queue.port_id)}, {queue.waiting} waiting, "
+            f"copies {queue.copy_range} bytes, {queue.dropped_full} dropped because it was full, "
+            f"{queue.dropped_socket} dropped at the socket, {queue.last_id} packets so far",
+            markup=False,
+        )
+    if not queues:
+        out.print("no queue is bound")
+    tracked = "on: fragments are put together before qfilter sees them" if status.conntrack else "off"
+    out.print(f"connection tracking: {tracked}")
+    for remark in status.remarks:
+        out.print(f"note: {remark}", markup=False)
+    for line in status.differences:
+        out.print(f"differs: {line}", markup=False, style="bold red")
+
+
+def _as_dict(status: firewall.Status, queues: dict[int, BoundQueue]) -> dict[str, object]:
+    return {
+        "rules": [
+            {
+                "ruleset": str(ruleset),
+                "hook": hook.value,
+                "chain": str(firewall.PLACES[hook]),
+                "rules": list(chain.rules),
+            }
+            for ruleset, state in status.found.states.items()
+            for hook, chain in state.chains.items()
+        ],
+        "queues": [
+            {
+                "number": number,
+                "holder": holder(queue.port_id),
+                "port_id": queue.port_id,
+                "waiting": queue.waiting,
+                "copy_range": queue.copy_range,
+                "dropped_full": queue.dropped_full,
+                "dropped_socket": queue.dropped_socket,
+                "packets": queue.last_id,
+            }
+            for number, queue in sorted(queues.items())
+        ],
+        "conntrack": status.conntrack,
+        "remarks": list(status.remarks),
+        "differences": list(status.differences),
+    }
