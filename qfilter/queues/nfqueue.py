@@ -98,10 +98,10 @@ class NfQueue:
         """Binds a queue of the thread's network namespace.
 
         `length` is the most packets that wait in it, `copy_range` the bytes of each that are copied (at most 65,531),
-        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `mark_mask`
-        the bits that hand rejects back (0: nothing is rejected), `failure` the outcome for each cause, drop where it
-        has none. Raises PrivilegeError, UnsupportedError, QueueTakenError, and
-        QueueError for what else the kernel refuses.
+        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `mark_mask` the
+        bits that hand rejects back (0: a reject is an error), `failure` the outcome for each cause, drop where it has
+        none. Raises PrivilegeError, UnsupportedError, QueueTakenError, and QueueError for what else the kernel
+        refuses.
         """
         if mark_mask:
             shift(mark_mask)

@@ -94,6 +94,12 @@ def test_a_verdict_that_the_kernel_has_no_words_for(given: Verdict, words: str) 
         encode(given, 0, HIGH)
 
 
+def test_without_hand_back_bits_every_mark_is_the_policys_and_nothing_is_rejected() -> None:
+    assert encode(verdict(ACCEPT, 0xFFFF_FFFF), 0xF000_0000, 0) == (NF_ACCEPT, 0xFFFF_FFFF)
+    with pytest.raises(ValueError, match="mark mask 0x0: expected four adjacent bits of 32"):
+        encode(verdict(rejecting(RejectWith.TCP_RESET)), 0, 0)
+
+
 @pytest.mark.parametrize(("mask", "low"), [(0xF, 0), (0xF0, 4), (0x1E, 1), (HIGH, 28)])
 def test_where_the_bits_stand(mask: int, low: int) -> None:
     assert shift(mask) == low
