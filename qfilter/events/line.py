@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from qfilter.events.record import Event, EventType
 
@@ -71,4 +71,13 @@ def _why(event: Event, argument: str) -> str:
 def _others(event: Event) -> str:
     if event["type"] == EventType.LOST:
         return f"{visible(event['count'])} events could not be written"
-    return " ".join(f"{visible(key)}={visible(event[key])}" for key in event if key not in ("timestamp", "type"))
+    return " ".join(f"{visible(key)}={_compact(event[key])}" for key in event if key not in ("timestamp", "type"))
+
+
+def _compact(value: object) -> str:
+    """Mappings and lists without the quotes and brackets of code; an empty one is nothing."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{visible(key)}:{_compact(inner)}" for key, inner in value.items()) or visible(None)
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_compact, value)) or visible(None)
+    return visible(value)

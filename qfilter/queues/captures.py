@@ -30,7 +30,7 @@ class CapturedPacket:
     wire_length: int
     """Bytes from the IP header on that were on the wire, at least `len(data)`; the whole frame's without IP."""
     timestamp_ns: int | None
-    """Nanoseconds since the epoch; None where the capture has no time (pcapng's simple packets)."""
+    """Nanoseconds since the epoch, before the year 10000; None where the capture has no such time."""
     interface: str | None = None
     """The interface's name, where a pcapng has one."""
     outbound: bool | None = None

@@ -21,6 +21,8 @@ _MAX_BLOCK = 2 * MAX_FRAME
 _MAX_INTERFACES = 65_536
 _LONGEST_NAME = 255
 """Bytes of an interface's name that are kept: every one lives as long as its section."""
+_END_OF_TIME = 253_402_300_800 * 1_000_000_000
+"""The year 10000, in nanoseconds since the epoch."""
 _Endian = Literal["big", "little"]
 _OUTBOUND = {1: False, 2: True}  # the lowest two bits of epb_flags
 
@@ -35,8 +37,10 @@ class _Interface:
     offset: int
     """Seconds to add to every timestamp."""
 
-    def nanoseconds(self, stamp: int) -> int:
-        return self.offset * 1_000_000_000 + stamp * 1_000_000_000 // self.units
+    def nanoseconds(self, stamp: int) -> int | None:
+        """Since the epoch; None for a time that no calendar has, which coarse units can name."""
+        time = self.offset * 1_000_000_000 + stamp * 1_000_000_000 // self.units
+        return time if 0 <= time < _END_OF_TIME else None
 
 
 def read_pcapng(source: Source) -> Iterator[Frame]:

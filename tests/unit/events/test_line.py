@@ -22,6 +22,7 @@ def test_a_transcript() -> None:
     v6: dict[str, object] = {"saddr": "2001:db8::1", "daddr": "2001:db8::2", "dport": 443}
     ping = {"saddr": "192.0.2.1", "daddr": "192.0.2.2", "protocol": 1}
     seen = packet(hook=Hook.OUTPUT, iifname=None, timestamp=None)
+    defaults = {Hook.INPUT: "drop", Hook.OUTPUT: "accept"}
     lines = [
         line(BY_RULE),
         line(reject, **v6),
@@ -29,7 +30,11 @@ def test_a_transcript() -> None:
         render(verdict_event(Verdict(ACCEPT, Reason.DEFAULT, at=AT), seen, ping, policy="", now=NOW)),
         render(verdict_event(MALFORMED, seen, {}, policy="", now=NOW)),
         render(event(EventType.LOST, NOW, {"count": 3})),
-        render(event(EventType.STOP, NOW, {"queues": [0], "policy": "ab12"})),
+        render(
+            event(
+                EventType.STOP, NOW, {"queues": [0, 1], "default": {Hook.INPUT: "drop", Hook.OUTPUT: "accept"}, "x": []}
+            )
+        ),
     ]
     time, now = "01:46:40.500000", "22:13:20.000000"
     ends, where = "192.0.2.1:1234 -> 198.51.100.7:22", "rules/web.yaml:12:9"
@@ -41,7 +46,7 @@ def test_a_transcript() -> None:
         f"{now}  ACCEPT  output       -->eth1         icmp       {'192.0.2.1 -> 192.0.2.2':40}  default    at {where}",
         f"{now}  DROP    output       -->eth1         -          {'- -> -':40}  malformed  tcp-flags",
         f"{now}  LOST    3 events could not be written",
-        f"{now}  STOP    queues=[0] policy=ab12",
+        f"{now}  STOP    queues=0,1 default=input:drop,output:accept x=-",
     ]
 
 
@@ -90,4 +95,4 @@ def test_every_part_of_a_line_is_printable(text: str) -> None:
     seen = packet(iifname=text, oifname=text)
     made = verdict_event(verdict, seen, dict.fromkeys(SUMMARY, text), policy=text, now=NOW)
     assert render(made).isprintable()
-    assert render(event(EventType.START, NOW, {text: text})).isprintable()
+    assert render(event(EventType.START, NOW, {text: {text: [text]}})).isprintable()

@@ -68,10 +68,14 @@ def test_a_packet_names_its_interface(path: Path) -> None:
         (option(TSRESOL, b"\x8a"), 1_536, 1_500_000_000),
         (option(TSRESOL, b"\x7f"), 1, 0),
         (option(TSOFFSET, struct.pack("<q", 100)), 1, 100_000_001_000),
+        # before the epoch, in the last second of the year 9999, and after it
+        (option(TSOFFSET, struct.pack("<q", -2)), 1_999_999, None),
+        (option(TSRESOL, b"\x00"), 253_402_300_799, 253_402_300_799_000_000_000),
+        (option(TSRESOL, b"\x00"), 253_402_300_800, None),
         (option(TSOFFSET, struct.pack("<q", -1)), 2_000_000, 1_000_000_000),
     ],
 )
-def test_clocks(path: Path, options: bytes, stamp: int, timestamp_ns: int) -> None:
+def test_clocks(path: Path, options: bytes, stamp: int, timestamp_ns: int | None) -> None:
     data = section() + interface(RAW, options=options) + enhanced(SYN, stamp=stamp)
     assert [packet.timestamp_ns for packet in packets(path, data)] == [timestamp_ns]
 
