@@ -30,11 +30,7 @@ def test_a_transcript() -> None:
         render(verdict_event(Verdict(ACCEPT, Reason.DEFAULT, at=AT), seen, ping, policy="", now=NOW)),
         render(verdict_event(MALFORMED, seen, {}, policy="", now=NOW)),
         render(event(EventType.LOST, NOW, {"count": 3})),
-        render(
-            event(
-                EventType.STOP, NOW, {"queues": [0, 1], "default": {Hook.INPUT: "drop", Hook.OUTPUT: "accept"}, "x": []}
-            )
-        ),
+        render(event(EventType.STOP, NOW, {"queues": [0, 1], "default": defaults, "x": []})),
     ]
     time, now = "01:46:40.500000", "22:13:20.000000"
     ends, where = "192.0.2.1:1234 -> 198.51.100.7:22", "rules/web.yaml:12:9"
