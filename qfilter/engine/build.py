@@ -76,7 +76,7 @@ def _family(values: Described, fields: Mapping[str, object]) -> Family:
             allowed -= {family for family, stranger in _STRANGERS.items() if values.number(name, 0) == stranger}
         left &= allowed
         if not left:
-            raise PacketError(f"{name} {value!r}: expected a value of the other IP family, as the rest of the packet")
+            raise PacketError(f"{name} {value!r}: expected the IP family of the rest of the packet")
     return Family.IPV4 if Family.IPV4 in left else Family.IPV6
 
 
@@ -110,9 +110,9 @@ def _refuse_strangers(values: Described, fields: Mapping[str, object], family: F
     if "checksum" in values and (later or protocol not in _CHECKSUM_AT):
         raise PacketError(f"checksum: expected a packet with a layer-4 checksum, not protocol {name}")
     if "ah.spi" in values and family is Family.IPV4 and protocol != AH:
-        raise PacketError(f"ah.spi: expected protocol ah, which is the layer-4 protocol in IPv4, not {name}")
+        raise PacketError(f"ah.spi: expected protocol ah in IPv4, where it is layer 4, not {name}")
     if family is Family.IPV6 and protocol in WALKED:
-        raise PacketError(f"protocol {name}: expected what stands behind it, in IPv6 it is an extension header")
+        raise PacketError(f"protocol {name}: expected what stands behind this IPv6 extension header")
 
 
 def _ipv4(values: Described, protocol: int, addresses: bytes, options: bytes, body: bytes) -> bytes:

@@ -24,8 +24,8 @@ from qfilter.model.verdict import Reason
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
 WALKED = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION})
 """What Linux walks over as well (`ipv6_ext_hdr`): any other number is the layer-4 protocol."""
-_LAST = frozenset({50, 135, 139, 140, 253, 254})
-"""Extension headers by IANA's list that end the chain here as in Linux: they are listed and are the protocol."""
+_LAST = frozenset({50, 135, 139, 140})
+"""ESP, Mobility, HIP, Shim6: extension headers by IANA's list that are the protocol here, as in Linux."""
 _MAX_EXTENSIONS = 16
 _SOURCE_ROUTES = frozenset({131, 137})
 _JUMBO_PAYLOAD, _HOME_ADDRESS = 0xC2, 0xC9

@@ -16,7 +16,6 @@ _ETHERNET = 0x6558
 _GRE_ROUTING, _GRE_VERSION = 0x40, 0x07
 _ETHERNET_HEADER, _TAG = 14, 4
 _VLAN_TAGS = (0x8100, 0x88A8)
-_MAX_TAGS = 2
 _DIRECT = {IPENCAP: Family.IPV4, IPV6: Family.IPV6}
 
 
@@ -65,15 +64,14 @@ def _packet(d: Decoded, start: int, end: int, family: Family) -> Decoded:
 
 
 def _frame(d: Decoded, start: int, end: int, detail: str) -> Decoded | Unknown | Absent:
-    """What an Ethernet frame carries, behind at most two VLAN tags. VXLAN's flags are not asked: not all hosts do."""
-    header = _ETHERNET_HEADER
-    for _ in range(_MAX_TAGS + 1):
-        if start + header > end:
+    """What an Ethernet frame carries, behind its VLAN tags. VXLAN's flags are not asked: not all hosts do."""
+    at = start + _ETHERNET_HEADER
+    while True:
+        if at > end:
             return Unknown(Reason.MALFORMED, Malformed.TRANSPORT_SHORT)
-        if start + header > d.here:
+        if at > d.here:
             return Unknown(Reason.TRUNCATED, detail)
-        kind = int.from_bytes(d.packet.data[start + header - 2 : start + header])
+        kind = int.from_bytes(d.packet.data[at - 2 : at])
         if kind not in _VLAN_TAGS:
-            break
-        header += _TAG
-    return _packet(d, start + header, end, _FAMILIES[kind]) if kind in _FAMILIES else ABSENT
+            return _packet(d, at, end, _FAMILIES[kind]) if kind in _FAMILIES else ABSENT
+        at += _TAG
