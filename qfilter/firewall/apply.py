@@ -125,5 +125,5 @@ def _undo(before: Installed) -> str:
                 undone.append(f"{ruleset}")
         except FirewallError as error:
             failed.append(f"{ruleset} could not be put back: {error}")
-    said = f"put back as it was: {', '.join(dict.fromkeys(undone))}" if undone else "nothing had changed"
-    return "\n".join((said, *failed)) if undone or not failed else "\n".join(failed)
+    back = [f"put back as it was: {', '.join(dict.fromkeys(undone))}"] if undone else []
+    return "\n".join((*back, *failed)) or "nothing had changed"

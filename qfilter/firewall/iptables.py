@@ -173,7 +173,7 @@ def _spent(
         }
         yield from (f"{table} {chain}" for chain in sorted(empty))
         others = {key for key in policies if key[0] == table and policies[key] == "-"} - own_chains
-        standing = {chain for chain in builtin if f"{table} {chain}" in present}
+        standing = {chain for where, _, chain in (name.partition(" ") for name in present) if where == table and chain}
         if table in made & present and not others and standing <= empty:
             yield table
 

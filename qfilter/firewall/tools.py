@@ -98,7 +98,7 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
             check=False,
         )
     except OSError as error:
-        raise FirewallError(str(command), error.strerror or str(error)) from None
+        raise FirewallError(str(command), f"{command.words[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise FirewallError(str(command), f"no answer within {_TIMEOUT} s") from None
     if done.returncode != 0:

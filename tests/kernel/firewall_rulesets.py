@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from tests.lab.leftovers import fresh_names, remove
 from tests.lab.namespace import Namespace
@@ -59,3 +63,22 @@ def add_foreign(where: Namespace) -> None:
     where.run(
         "nft", "-f", "-", stdin="table inet theirs { chain input { type filter hook input priority 5; drop; }; }\n"
     )
+
+
+class Tools:
+    """A folder in front of PATH, for tools that fail or kill in the middle of their work."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+    def replace(self, name: str, *lines: str) -> None:
+        """A script in the place of a tool; `$real` is the tool itself."""
+        path = self._folder / name
+        path.write_text("\n".join(("#!/bin/sh", f"real={shutil.which(name, path='/usr/sbin:/sbin')}", *lines, "")))
+        path.chmod(0o755)
+
+    def restore(self) -> None:
+        """The tools as they were."""
+        for path in self._folder.iterdir():
+            path.unlink()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from qfilter import firewall
+from qfilter.fields import Family
 from qfilter.firewall import backends, nftables, tools
 from qfilter.firewall.state import NOTHING, Chain, Ruleset, State
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend, Target
-from tests.kernel.firewall_rulesets import add_foreign, namespace, snapshot
+from tests.kernel.firewall_rulesets import Tools, add_foreign, namespace, snapshot
 from tests.lab.namespace import Namespace
 from tests.unit.firewall.kernel_rules import everything, gateway, least
 
@@ -165,3 +167,36 @@ def test_the_probe_names_what_can_be_installed_and_nothing_else() -> None:
                 rules = replace(gateway(backend), target=target)
                 firewall.install(rules)
                 assert firewall.differences(rules, firewall.installed()) == ()
+
+
+def probed_with(fake: Tools, *lines: str) -> str:
+    """Why iptables-legacy cannot be used when its restore is a script of these lines."""
+    fake.replace("iptables-legacy-restore", *lines)
+    able, problems = firewall.probe()
+    assert Backend.IPTABLES_LEGACY not in able
+    return problems[Backend.IPTABLES_LEGACY]
+
+
+@pytest.mark.needs("iptables-legacy")
+def test_the_probe_tells_a_broken_tool_from_a_kernel_that_lacks_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Tools(tmp_path, monkeypatch)
+    lacking = 'cat > $0.text; grep -q QUEUE $0.text && { echo "No chain/target/match by that name." >&2; exit 1; }'
+    assert probed_with(fake, "echo 'out of cheese' >&2", "exit 1") == "broken: out of cheese"
+    assert probed_with(fake, "echo 'Protocol not supported' >&2", "exit 1") == "not supported: Protocol not supported"
+    assert probed_with(fake, lacking, 'exec $real "$@" < $0.text') == (
+        "this kernel has no target NFQUEUE: No chain/target/match by that name.; "
+        "this kernel has no target QUEUE: No chain/target/match by that name."
+    )
+
+
+@pytest.mark.needs("iptables-nft")
+def test_a_kernel_without_ipv6_gets_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "families", lambda: (Family.IPV4,))
+    rules = gateway(Backend.IPTABLES_NFT)
+    with namespace() as made, made.entered():
+        firewall.install(rules)
+        assert firewall.status(rules).differences == ()
+        assert firewall.status(rules).remarks == ("this kernel has no IPv6: rules stand for IPv4 alone",)
+        assert "QFILTER" not in made.run("ip6tables-nft-save").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import pytest
 
 from qfilter import firewall
 from qfilter.errors import FirewallError
+from qfilter.firewall import tools
+from qfilter.firewall.state import Command
 from qfilter.model.hook import Hook
 from qfilter.model.policy import Backend
-from tests.kernel.firewall_rulesets import add_foreign, namespace, snapshot
+from tests.kernel.firewall_rulesets import Tools, add_foreign, namespace, snapshot
 from tests.lab.namespace import Namespace
 from tests.lab.process import LabError
 from tests.unit.firewall.kernel_rules import everything, gateway, least
@@ -55,24 +56,22 @@ def do(where: Namespace, backend: Backend, lines: list[str], prefix: str) -> Non
 
 
 @each_backend
-@pytest.mark.parametrize("prefix", ["iptables", "ip6tables"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_seen_and_repaired_by_install_and_by_remove(
-    where: Namespace, backend: Backend, damage: str, prefix: str
-) -> None:
+def test_damage_is_seen_and_repaired_by_install_and_by_remove(where: Namespace, backend: Backend, damage: str) -> None:
     rules = gateway(backend)
     if damage == "all is gone":
-        do(where, backend, DAMAGE[damage], prefix)  # of others too: nothing of theirs is to come back
+        for prefix in ("iptables", "ip6tables"):  # of others too: nothing of theirs is to come back
+            do(where, backend, DAMAGE[damage], prefix)
     before = snapshot(where)
     firewall.install(rules)
     standing = snapshot(where)
 
-    do(where, backend, DAMAGE[damage], prefix)
+    do(where, backend, DAMAGE[damage], "ip6tables")
     assert firewall.differences(rules, firewall.installed())
     assert firewall.install(rules)
     assert unordered(snapshot(where)) == unordered(standing)
 
-    do(where, backend, DAMAGE[damage], prefix)
+    do(where, backend, DAMAGE[damage], "iptables")
     firewall.remove()
     assert snapshot(where) == before
 
@@ -93,25 +92,6 @@ def test_a_rule_that_came_to_stand_before_the_jump_is_passed_again_and_kept(wher
 def unordered(text: str) -> list[str]:
     """iptables-nft lists a chain that was made again in another place."""
     return sorted(text.splitlines())
-
-
-class Tools:
-    """A folder in front of PATH, for tools that fail or kill in the middle of their work."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._folder = folder
-        monkeypatch.setenv("PATH", str(folder), prepend=":")
-
-    def replace(self, name: str, *lines: str) -> None:
-        """A script in the place of a tool; `$real` is the tool itself."""
-        path = self._folder / name
-        path.write_text("\n".join(("#!/bin/sh", f"real={shutil.which(name, path='/usr/sbin:/sbin')}", *lines, "")))
-        path.chmod(0o755)
-
-    def restore(self) -> None:
-        """The tools as they were."""
-        for path in self._folder.iterdir():
-            path.unlink()
 
 
 @pytest.fixture
@@ -189,14 +169,36 @@ def test_a_family_that_cannot_be_removed_does_not_keep_the_other(
     assert snapshot(where) == before
 
 
+@each_backend
+def test_ctrl_c_in_the_middle_undoes_what_was_done(
+    where: Namespace, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(where)
+    run = tools.run
+    pressed: list[str] = []
+
+    def pressed_at_the_second_family(command: Command) -> str:
+        if "ip6tables" in command.words[0] and command.text and not pressed:
+            pressed.append(snapshot(where))
+            raise KeyboardInterrupt
+        return run(command)
+
+    monkeypatch.setattr(tools, "run", pressed_at_the_second_family)
+    with pytest.raises(KeyboardInterrupt):
+        firewall.install(everything(backend))
+    assert "QFILTER-IN" in pressed[0]
+    assert snapshot(where) == before
+
+
 BEFORE, AFTER = ("kill -9 $PPID", "exit 1"), ('$real "$@"', "kill -9 $PPID")
 HALF = ("sed /^COMMIT/q | $real --noflush", "kill -9 $PPID")
 
 
 @each_backend
-@pytest.mark.parametrize("prefix", ["iptables", "ip6tables"])
 @pytest.mark.parametrize("lines", [BEFORE, HALF, AFTER], ids=["before", "between tables", "after"])
-@pytest.mark.parametrize("others", [False, True], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    ("prefix", "others"), [("iptables", False), ("ip6tables", True)], ids=["first family", "second, among others"]
+)
 def test_after_kill_9_install_and_remove_set_it_right(
     fake: Tools, backend: Backend, prefix: str, lines: tuple[str, ...], others: bool
 ) -> None:

@@ -169,6 +169,7 @@ MARKED = (CHAIN, JUMP, RULE, MADE_TABLE, MADE_CHAIN)
     [
         (MARKED, {"filter INPUT"}, ("filter",), None),
         (MARKED, {"filter INPUT", "filter OUTPUT"}, (), "-X INPUT"),
+        (MARKED, {"filter INPUT", "filter a-native-one"}, (), "-X INPUT"),
         ((*MARKED, ":THEIRS - [0:0]"), {"filter INPUT"}, (), "-X INPUT"),
         ((*MARKED, FOREIGN), {"filter INPUT"}, (), "-X QFILTER-IN"),
         ((CHAIN, JUMP, RULE, MADE_CHAIN), {"filter INPUT"}, (), "-X INPUT"),

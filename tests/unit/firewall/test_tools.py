@@ -53,8 +53,8 @@ def test_a_tool_that_hangs_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_tool_that_cannot_start_says_why(folder: Path) -> None:
-    with pytest.raises(FirewallError, match="No such file or directory"):
-        tools.run(Command((f"{folder}/nft",)))
+    with pytest.raises(FirewallError, match=f"{folder}/nft: No such file or directory"):
+        tools.run(Command((f"{folder}/nft", "-f", "-")))
 
 
 @pytest.mark.parametrize(
