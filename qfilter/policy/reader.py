@@ -59,25 +59,27 @@ def _events(text: str, file: str, problems: Problems) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line, mark.column) if mark else (0, 0)
-        at = Position(file, line + 1, column + 1)
-        hint = (
-            _SYNTAX_HINTS.get(problems.line(at)[column : column + 1])
-            if "cannot start any token" in str(error)
-            else None
-        )
-        problems.add("yaml-syntax", at, hint or _sentence(error))
+        mark, message = _explained(error, text)
+        at = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
+        problems.add("yaml-syntax", at, message)
         raise _StopError from None
 
 
-def _sentence(error: yaml.MarkedYAMLError) -> str:
+def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, str]:
+    """Where the text is not YAML, and why: PyYAML's words, except for the usual slips."""
+    if error.context in ("while scanning an alias", "while scanning an anchor"):
+        sign = "'*' begins an alias" if error.context.endswith("alias") else "'&' begins an anchor"
+        return error.context_mark, f"{sign}: quote it to mean the text"
+    if error.problem_mark and "cannot start any token" in (error.problem or ""):
+        hint = _SYNTAX_HINTS.get(text[error.problem_mark.index])
+        if hint:
+            return error.problem_mark, hint
     parts = [error.problem or "not YAML"]
     if error.context:
         parts.append(error.context)
     if error.context_mark and error.context:
         parts.append(f"that began at {error.context_mark.line + 1}:{error.context_mark.column + 1}")
-    return " ".join(parts)
+    return error.problem_mark or error.context_mark, " ".join(parts)
 
 
 @dataclass(slots=True)
