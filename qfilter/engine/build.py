@@ -17,6 +17,7 @@ from qfilter.engine.checksum import BAD, complement, pseudo_header
 from qfilter.engine.decoded import Fragment
 from qfilter.engine.described import Described, describe, metadata
 from qfilter.engine.network import FRAGMENT, ROUTING, WALKED
+from qfilter.engine.transport import NO_NEXT_HEADER
 from qfilter.errors import PacketError
 from qfilter.fields import AH, DCCP, ESP, FIELDS, GRE, ICMP, ICMPV6, SCTP, TCP, TCP_FLAGS, UDP, UDPLITE, Family, Layer
 from qfilter.model.packet import Packet
@@ -27,7 +28,6 @@ _PORT = 49152
 _EXPERIMENT = 253
 """The protocol of a packet of which nothing about layer 4 is said (RFC 3692): no rule for a protocol matches it."""
 _EXPERIMENTAL_ETHERTYPE = 0x88B5
-_NO_NEXT_HEADER = 59
 _SEGMENT_ROUTING = 4
 _LATER_OFFSET = 1480
 """Bytes in front of a later fragment: what the first one carries on Ethernet."""
@@ -86,7 +86,7 @@ def _protocol(values: Described, family: Family) -> int:
         return values.number("protocol", 0)
     needed = [name for name in values if FIELDS[name].protocols]
     if not needed:
-        behind_ah = _NO_NEXT_HEADER if family is Family.IPV6 else AH
+        behind_ah = NO_NEXT_HEADER if family is Family.IPV6 else AH
         return behind_ah if "ah.spi" in values else _EXPERIMENT
     left = set.intersection(*(set(FIELDS[name].protocols) for name in needed))
     if len(left) == 1:
@@ -269,7 +269,7 @@ def _icmp(values: Described, protocol: int, payload: bytes) -> bytes:
 
 
 def _ah(values: Described, _: int, payload: bytes) -> bytes:
-    header = ipsec.AH(nh=_NO_NEXT_HEADER, payloadlen=2, spi=values.number("ah.spi", 1), icv=bytes(4))
+    header = ipsec.AH(nh=NO_NEXT_HEADER, payloadlen=2, spi=values.number("ah.spi", 1), icv=bytes(4))
     return bytes(header) + payload
 
 

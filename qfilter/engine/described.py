@@ -161,7 +161,7 @@ def _bytes(row: Field, value: object) -> bytes:
         case bytes():
             return value
         case str():
-            return value.encode()
+            return value.encode("utf-8", "surrogateescape")
         case {"hex": str(digits), **rest} if not rest:
             try:
                 return bytes.fromhex(digits)

@@ -229,6 +229,10 @@ def test_the_kernel_copied_less() -> None:
             assert found.cut is Reason.TRUNCATED or size >= len(whole) - len(b"GET")
 
 
+def test_a_packet_without_any_byte_copied_is_empty() -> None:
+    assert decoded(b"", 40).malformed is M.EMPTY
+
+
 def test_a_lie_in_a_cut_packet_is_a_lie() -> None:
     assert decoded(ipv4(tcp(bytes(9)), total=51)[:40], 49).malformed is M.IPV4_TOTAL_LENGTH
     assert decoded(ipv4(tcp(options=b"\x02\x04\0\0\x03\0\0\0"))[:46], 48).malformed is M.TCP_OPTION

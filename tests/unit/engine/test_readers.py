@@ -155,6 +155,25 @@ def test_a_timestamp_that_is_no_time(timestamp: float) -> None:
     assert value == Unknown(Reason.ERROR, f"timestamp {timestamp!r} is no time")
 
 
+TWO_AH = b"\x33\x01\0\0\0\0\0\x01\0\0\0\0" + b"\x06\x01\0\0\0\0\0\x02\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "value"),
+    [
+        (ipv6(TWO_AH + tcp(), AH), "ah.spi", 1),
+        (ipv4(tcp(options=b"\x02\x04\0\x01\x02\x04\0\x02")), "tcp.mss", 1),
+        (ipv4(tcp(options=b"\x02\x03\x01\x02\x04\0\x02\0")), "tcp.mss", 2),
+        (ipv6(ext(ESP) + bytes(8), DESTINATION), "ip6.exthdrs", (60, 50)),
+        # words of GRE that only version 0 without source routes has
+        (ipv4(b"\x20\x01\x88\x0b" + bytes(4), GRE), "payload", bytes(4)),
+        (ipv4(b"\x60\0\x08\0" + bytes(4), GRE), "gre.key", ABSENT),
+    ],
+)
+def test_of_several_the_first_that_is_right(data: bytes, field: str, value: object) -> None:
+    assert read(of(data), field) == value
+
+
 def test_options_that_are_not_there_are_none_of_several() -> None:
     """`{not: ...}` of a field with several values is true when none matches, so none must not read as absent."""
     v4, v6 = of(ipv4(tcp())), of(ipv6())
@@ -211,6 +230,8 @@ def test_the_copy_ends_in_options() -> None:
     found = decoded(whole[:48], len(whole))
     assert read(found, "tcp.options") == Partial((1, 8), None, Unknown(Reason.TRUNCATED, "tcp.options"))
     assert (read(found, "tcp.mss"), read(found, "dport")) == (Unknown(Reason.TRUNCATED, "tcp.mss"), 80)
+    whole = ipv4(tcp(options=b"\x02\x06\0\x01\0\0\0\0"))
+    assert read(decoded(whole[:44], len(whole)), "tcp.mss") == Unknown(Reason.TRUNCATED, "tcp.mss")
     whole = ipv4(tcp(), options=b"\x01\x94\x04\0\0\0\0\0")
     found = decoded(whole[:22], len(whole))
     assert read(found, "ip.options") == Partial((1, 148), None, Unknown(Reason.TRUNCATED, "ip.options"))

@@ -66,6 +66,11 @@ UNKNOWN = [
     ("the GRE header is all", ipv4(b"\0\0\x08\0", GRE), Unknown(Reason.MALFORMED, "empty")),
     ("half an Ethernet header", vxlan(bytes(13)), Unknown(Reason.MALFORMED, "transport-short")),
     ("a VLAN without its frame", vxlan(ETHERNET + b"\x81\0\0\x05" * 3), Unknown(Reason.MALFORMED, "transport-short")),
+    (
+        "the inner one is longer than UDP says",
+        ipv4(udp(bytes(20) + b"\x08\0" + INNER, dport=4789, length=40), UDP),
+        Unknown(Reason.MALFORMED, "ipv4-header-short"),
+    ),
     ("the outer one lies", ipv4(udp(dport=4789, sport=0), UDP), Unknown(Reason.MALFORMED, "port-zero")),
     ("a first fragment", ipv4(INNER, IPIP, more=True), Unknown(Reason.FRAGMENT, "inner.dport")),
     ("a later fragment of a tunnel", ipv4(INNER, IPIP, offset=8), Unknown(Reason.FRAGMENT, "inner.dport")),
