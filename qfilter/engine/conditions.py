@@ -12,7 +12,7 @@ from qfilter.engine.decode import Decoded
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, read_scapy
-from qfilter.engine.value import ABSENT, Unknown, Value
+from qfilter.engine.value import ABSENT, Unknown, Value, exact
 from qfilter.model.match import Match
 from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
 from qfilter.model.verdict import Reason
@@ -76,7 +76,7 @@ class View:
         predicate = find(name)
         if predicate is None:
             raise LookupError(f"predicate {name!r} is not registered")
-        fields = {field: self.read(field) for field in predicate.needs}
+        fields = {field: exact(self.read(field)) for field in predicate.needs}
         if any(value is ABSENT for value in fields.values()):
             return False
         for value in fields.values():

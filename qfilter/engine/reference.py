@@ -18,7 +18,7 @@ from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
 from qfilter.engine.sets import Element, LiveSet
 from qfilter.engine.tallies import Tallies, all_rules
-from qfilter.engine.value import ABSENT, Partial, Unknown, Value
+from qfilter.engine.value import ABSENT, Known, Unknown, exact
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.report import Report
@@ -133,9 +133,9 @@ class ReferenceEngine:
         return self._passes(rule.id, rule.limit, view, now) if truth is True and rule.limit else truth
 
     def _passes(self, rule: str, limit: Limit, view: View, now: int) -> Truth:
-        key: list[Value] = []
+        key: list[Known] = []
         for field in limit.per:
-            value = _exact(view.read(field))
+            value = exact(view.read(field))
             if value is ABSENT:
                 return False
             if isinstance(value, Unknown):
@@ -167,7 +167,9 @@ class ReferenceEngine:
         return None
 
     def _update(self, action: UpdateSet, view: View, now: int) -> Unknown | None:
-        value = _exact(view.read(action.element))
+        value = exact(view.read(action.element))
+        if value is ABSENT:
+            return None
         if isinstance(value, Unknown):
             return value
         for element in _elements(value):
@@ -196,14 +198,7 @@ class ReferenceEngine:
         return View(decode(packet, self.policy.allow), self._clock, contains)
 
 
-def _exact(value: Value) -> Value:
-    """A value that can be an element or a key: one of which only a part is known is not."""
-    return value.rest if isinstance(value, Partial) else value
-
-
-def _elements(value: Value) -> tuple[Element, ...]:
+def _elements(value: Known) -> tuple[Element, ...]:
     if isinstance(value, tuple):
         return value
-    if isinstance(value, str):
-        return (value.encode("utf-8", "surrogateescape"),)
-    return () if isinstance(value, Partial | Unknown) or value is ABSENT else (value,)
+    return (value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value,)

@@ -49,3 +49,8 @@ Known = int | str | bytes | IPv4Address | IPv6Address | tuple[int | bytes, ...]
 and for fields of scapy."""
 
 Value = Known | Partial | Unknown | Absent
+
+
+def exact(value: Value) -> Known | Unknown | Absent:
+    """A value for whoever needs the whole of it: one of which only a part is here is unknown."""
+    return value.rest if isinstance(value, Partial) else value
