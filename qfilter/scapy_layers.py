@@ -45,8 +45,8 @@ class UnknownScapyError(LookupError):
 def resolve(layer: str, field: str) -> tuple[Field, ...]:
     """What may be compared with a field of a scapy layer: rows for numbers, for text, or one each where both occur.
 
-    `layer` is a class's name, with its module before it (`gtp.GTPHeader`) where contrib has two of that name. Raises
-    UnknownScapyError for a layer or field that scapy does not have, and for a field that holds layers.
+    `layer` is a class's name. Raises UnknownScapyError for a layer or field that scapy does not have, for two layers of
+    one name, and for a field that holds layers.
     """
     try:
         found = layer_class(layer)
@@ -78,19 +78,17 @@ def resolve(layer: str, field: str) -> tuple[Field, ...]:
 
 
 @cache
-def layer_class(layer: str) -> type[Packet]:
+def layer_class(name: str) -> type[Packet]:
     """The class of a scapy layer, its module loaded. Raises UnknownScapyError."""
-    qualifier, _, name = layer.rpartition(".")
-    modules = [module for module in _index().get(name, ()) if not qualifier or f".{module}".endswith(f".{qualifier}")]
+    modules = _index().get(name, ())
     core = [module for module in modules if not module.startswith("scapy.contrib.")]
     classes = [found for module in (core or modules) if (found := _load(module, name)) is not None]
     if not classes:
         meant = _nearest(name, (other for other in _index() if not other.endswith("Field")))
-        raise UnknownScapyError("unknown-field", f"scapy has no layer {layer!r}: expected the name of a class", meant)
+        raise UnknownScapyError("unknown-field", f"scapy has no layer {name!r}: expected the name of a class", meant)
     if len(classes) > 1:
-        both = [f"{found.__module__.rpartition('.')[2]}.{name}" for found in classes]
-        message = f"scapy has several layers {name!r}: expected one of {', '.join(both)}"
-        raise UnknownScapyError("ambiguous-name", message, both[0])
+        both = " and ".join(found.__module__ for found in classes)
+        raise UnknownScapyError("ambiguous-name", f"scapy has several layers {name!r}: in {both}")
     return classes[0]
 
 
@@ -130,11 +128,17 @@ def _plain(value: Any) -> Iterator[int | bytes]:
 
 def _pair(value: tuple[Any, ...]) -> bytes:
     """`name=value`, the values of a longer tuple with commas between; a name alone when there is no value."""
-    if not value:
-        return b""
-    rest = b",".join(_text(part) for one in value[1:] for part in _plain(one))
-    name = b"".join(_text(part) for part in _plain(value[0]))
-    return name + b"=" + rest if value[1:] and value[1:] != (None,) else name
+    name, *rest = (b",".join(_parts(one)) for one in value) if value else (b"",)
+    return name + b"=" + b",".join(rest) if value[1:] and value[1:] != (None,) else name
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, tuple):
+        for one in value:
+            yield from _parts(one)
+    else:
+        for one in _plain(value):
+            yield _text(one)
 
 
 def _text(value: Any) -> bytes:
@@ -237,10 +241,11 @@ def _certain(leaf: Any) -> Type | None:
         return Type.NUMBER
     if isinstance(leaf, asn1fields.ASN1F_STRING | asn1fields.ASN1F_OID):
         return Type.TEXT
-    texts = (fields._StrField, fields.IPField, fields.IP6Field, fields.MACField, fields.UUIDField)
+    if isinstance(leaf, fields.IPField | fields.IP6Field | fields.MACField | fields.UUIDField):
+        return Type.TEXT
     converted = (getattr(leaf, name, None) for name in ("i2h", "m2i", "getfield"))
     standard = all(getattr(method, "__module__", None) == "scapy.fields" for method in converted)
-    if isinstance(leaf, texts):
+    if isinstance(leaf, fields._StrField):
         return Type.TEXT if standard or isinstance(leaf.default, bytes | str) else None
     inexact = (
         fields._ScalingField,

@@ -174,8 +174,7 @@ def _unknown_field(key: Scalar, name: str, scope: Scope) -> None:
 
 
 def _scapy(key: Scalar, node: Node, scope: Scope) -> Condition | None:
-    path = key.text.removeprefix("scapy.")
-    layer, _, field = path.rpartition(".") if "." in path else (path, "", "")
+    layer, _, field = key.text.removeprefix("scapy.").partition(".")
     try:
         rows = resolve(layer, field)
     except UnknownScapyError as error:

@@ -13,27 +13,54 @@ from tests.unit.policy.reading import a_scope, node_of, said
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{protocol: icmp, dport: 22}", "1:18 contradiction: no packet can meet 'dport' together with `protocol` at 1:2"),
-        ("{dport: 22, protocol: icmp}", "1:13 contradiction: no packet can meet 'protocol' together with `dport` at 1:2"),
-        ("{protocol: udp, tcp.flags: syn}", "1:17 contradiction: no packet can meet 'tcp.flags' together with `protocol` at 1:2"),
-        ("{tcp.mss: 5, udp.length: 5}", "1:14 contradiction: no packet can meet 'udp.length' together with `tcp.mss` at 1:2"),
+        (
+            "{protocol: icmp, dport: 22}",
+            "1:18 contradiction: no packet can meet 'dport' together with `protocol` at 1:2",
+        ),
+        (
+            "{dport: 22, protocol: icmp}",
+            "1:13 contradiction: no packet can meet 'protocol' together with `dport` at 1:2",
+        ),
+        (
+            "{protocol: udp, tcp.flags: syn}",
+            "1:17 contradiction: no packet can meet 'tcp.flags' together with `protocol` at 1:2",
+        ),
+        (
+            "{tcp.mss: 5, udp.length: 5}",
+            "1:14 contradiction: no packet can meet 'udp.length' together with `tcp.mss` at 1:2",
+        ),
         ("{protocol: {not: [tcp, udp, 33, 132, 136]}, sport: 1}", "1:45 contradiction: no packet can meet 'sport'"),
-        ("{saddr: 192.0.2.1, daddr: 2001:db8::1}", "1:20 contradiction: no packet can meet 'daddr' together with `saddr` at 1:2"),
-        ("{icmp.type: 8, saddr: 2001:db8::/32}", "1:16 contradiction: no packet can meet 'saddr' together with `icmp.type`"),
+        (
+            "{saddr: 192.0.2.1, daddr: 2001:db8::1}",
+            "1:20 contradiction: no packet can meet 'daddr' together with `saddr` at 1:2",
+        ),
+        (
+            "{icmp.type: 8, saddr: 2001:db8::/32}",
+            "1:16 contradiction: no packet can meet 'saddr' together with `icmp.type`",
+        ),
         ("{family: ipv6, ip.id: 7}", "1:16 contradiction: no packet can meet 'ip.id' together with `family` at 1:2"),
-        ("{family: ipv4, protocol: icmpv6}", "1:16 contradiction: no packet can meet 'protocol' together with `family`"),
+        (
+            "{family: ipv4, protocol: icmpv6}",
+            "1:16 contradiction: no packet can meet 'protocol' together with `family`",
+        ),
         ("{family: {not: ipv4}, saddr: 192.0.2.1}", "1:23 contradiction: no packet can meet 'saddr'"),
         ("{hook: output, iifname: lo}", "1:16 contradiction: no packet can meet 'iifname' together with `hook` at 1:2"),
         ("{uid: 0, iifname: lo}", "1:10 contradiction: no packet can meet 'iifname' together with `uid` at 1:2"),
-        ("{all: [{dport: 1-10}, {dport: 11-20}]}", "1:24 contradiction: no packet can meet 'dport' together with `dport` at 1:9"),
+        (
+            "{all: [{dport: 1-10}, {dport: 11-20}]}",
+            "1:24 contradiction: no packet can meet 'dport' together with `dport` at 1:9",
+        ),
         ("{ttl: {not: 0-255}}", "1:2 contradiction: no packet can meet 'ttl' together with itself"),
         ("{all: [{saddr: 192.0.2.0/25}, {saddr: 192.0.2.128}]}", "1:32 contradiction: no packet can meet 'saddr'"),
         ("{inner.protocol: icmp, inner.dport: 1}", "1:24 contradiction: no packet can meet 'inner.dport'"),
         ("{protocol: icmp, any: [{dport: 1}, {ttl: 1}]}", "1:25 contradiction: no packet can meet 'dport'"),
         ("{not: {protocol: icmp, dport: 1}}", "1:24 contradiction: no packet can meet 'dport'"),
-        ("{all: [{dport: 1-20}, {dport: 1-10}, {dport: 15}]}", "1:39 contradiction: no packet can meet 'dport' together with `dport` at 1:24"),
+        (
+            "{all: [{dport: 1-20}, {dport: 1-10}, {dport: 15}]}",
+            "1:39 contradiction: no packet can meet 'dport' together with `dport` at 1:24",
+        ),
     ],
-)  # fmt: skip
+)
 def test_contradictions(text: str, message: str) -> None:
     scope = a_scope()
     parse_match(node_of(text), scope)
@@ -70,14 +97,22 @@ def test_what_some_packet_meets(text: str) -> None:
 @pytest.mark.parametrize(
     ("hooks", "text", "message"),
     [
-        ([Hook.OUTPUT], "{iifname: lo}", "1:2 contradiction: no packet can meet 'iifname' together with the rule's `hook`"),
+        (
+            [Hook.OUTPUT],
+            "{iifname: lo}",
+            "1:2 contradiction: no packet can meet 'iifname' together with the rule's `hook`",
+        ),
         ([Hook.INPUT], "{uid: 0}", "1:2 contradiction: no packet can meet 'uid' together with the rule's `hook`"),
-        ([Hook.INPUT], "{hook: output}", "1:2 contradiction: no packet can meet 'hook' together with the rule's `hook`"),
+        (
+            [Hook.INPUT],
+            "{hook: output}",
+            "1:2 contradiction: no packet can meet 'hook' together with the rule's `hook`",
+        ),
         ([Hook.OUTPUT, Hook.INPUT], "{iifname: lo}", None),
         ([Hook.FORWARD], "{iifname: lo, oifname: lo}", None),
         ([], "{iifname: lo}", None),
     ],
-)  # fmt: skip
+)
 def test_hooks_of_the_rule(hooks: list[Hook], text: str, message: str | None) -> None:
     scope = a_scope()
     parse_match(node_of(text), scope, hooks)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qfilter.errors import Position
 from qfilter.model.match import AllMatch, AnyBit, AnyMatch, Masked, Match, NotMatch, Ranges
-from qfilter.model.rule import AllOf, Rule, SetMark
+from qfilter.model.rule import AllOf, FieldTest, Rule, SetMark
 from qfilter.model.verdict import Decision, Kind
 from qfilter.policy import repeat
 from qfilter.policy.actions import parse_actions
@@ -138,8 +138,6 @@ def _matches(match: Match, number: int) -> bool:
 
 @given(_MATCHES, _FEW, _FEW)
 def test_a_loop_is_never_taken_for_an_end(match: Match, value: int, mask: int) -> None:
-    from qfilter.model.rule import FieldTest
-
     at = Position("p.yaml", 1, 1)
     value &= mask
     rule = Rule(id="r", at=at, match=FieldTest("mark", match, at), actions=(SetMark(value, mask),))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -74,14 +77,13 @@ def test_addresses(text: str, family: Family, low: int, high: int) -> None:
         ("192.0.2.1-2001:db8::1", "bad-value", "expected two addresses of one family", None),
         ("::ffff:192.0.2.1", "bad-value", "IPv4-mapped, which IPv4 packets do not have", "192.0.2.1"),
         ("::ffff:c000:200/120", "bad-value", "IPv4-mapped", None),
-        ("１９２.0.2.1", "bad-value", "expected an IPv4 or IPv6 address", None),
+        ("\u0661.0.2.1", "bad-value", "expected an IPv4 or IPv6 address", None),
     ],
 )
 def test_texts_that_are_no_addresses(text: str, kind: str, message: str, suggestion: str | None) -> None:
-    with pytest.raises(BadValueError, match=".") as raised:
+    with pytest.raises(BadValueError, match=re.escape(message)) as raised:
         parse_address(text)
     assert (raised.value.kind, raised.value.suggestion) == (kind, suggestion)
-    assert message in raised.value.message
 
 
 @given(st.ip_addresses())
@@ -109,10 +111,8 @@ def test_prefixes_agree_with_ipaddress(address: ipaddress.IPv4Address, length: i
 @given(st.text())
 def test_any_text_is_an_address_or_a_bad_value(text: str) -> None:
     for parse in (parse_address, lambda text: parse_range(text, PORT)):
-        try:
-            parse(text)
-        except BadValueError as error:
-            assert error.message
+        with contextlib.suppress(BadValueError):
+            assert parse(text)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,9 @@ def test_numbers(text: str, numbers: Numbers, expected: tuple[int, int]) -> None
 def test_texts_that_are_no_numbers(
     text: str, numbers: Numbers, kind: str, message: str, suggestion: str | None
 ) -> None:
-    with pytest.raises(BadValueError, match=".") as raised:
+    with pytest.raises(BadValueError, match=re.escape(message)) as raised:
         parse_range(text, numbers)
     assert (raised.value.kind, raised.value.suggestion) == (kind, suggestion)
-    assert message in raised.value.message
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda pair: (pair[0], pair[0] + pair[1]))))
@@ -172,7 +171,7 @@ def test_merged_ranges_hold_the_same_numbers_and_do_not_touch(ranges: list[tuple
     merged = merge_ranges(ranges)
     numbers = {number for low, high in ranges for number in range(low, high + 1)}
     assert {number for low, high in merged for number in range(low, high + 1)} == numbers
-    assert all(one[1] + 1 < other[0] for one, other in zip(merged, merged[1:], strict=False))
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(merged))
 
 
 def test_elements_of_a_list_with_references() -> None:
