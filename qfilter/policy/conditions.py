@@ -22,7 +22,7 @@ from qfilter.model.rule import (
 from qfilter.policy import contradictions, plugins
 from qfilter.policy.comparisons import any_of, parse_hex, parse_value
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
-from qfilter.policy.problems import nearest
+from qfilter.policy.problems import Problems, nearest
 from qfilter.policy.scope import Scope
 from qfilter.policy.values import (
     Numbers,
@@ -187,7 +187,7 @@ def _scapy(key: Scalar, node: Node, scope: Scope) -> Condition | None:
     # The field holds numbers in some packets and texts in others: what the policy says may be either.
     attempts = []
     for row in rows:
-        silent = Scope(type(scope.problems)(), scope.folder, scope.defines, scope.sets, scope.used)
+        silent = Scope(Problems(), scope.folder, scope.defines, scope.sets, scope.used)
         attempts.append((parse_value(row, node, silent), silent.problems))
     matches = [match for match, _ in attempts if match is not None]
     if matches:

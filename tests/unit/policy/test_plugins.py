@@ -36,8 +36,10 @@ number = 5
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that only this user can write, above it too; temporary folders are sticky, and so refused."""
+    before = os.umask(0o022)
     with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".qfilter-test-") as name:
         yield Path(name)
+    os.umask(before)
 
 
 def write(path: Path, source: str) -> Path:
