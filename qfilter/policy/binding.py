@@ -1,6 +1,6 @@
 """How pydantic models read nodes: they keep the positions, resolve references and report every mistake where it stands.
 
-A value that is wrong is reported and becomes None; the load fails in the end, but everything else is still looked at.
+A value that is wrong is reported and becomes its default; the load fails in the end, but all the rest is looked at.
 The validation context is the Scope.
 """
 
@@ -23,7 +23,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticUseDefault, core_schema
 
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
@@ -31,6 +31,9 @@ from qfilter.policy.scope import Scope
 from qfilter.policy.values import describe, flatten, resolved
 
 Json = dict[str, Any]
+
+LEFT_OUT = object()
+"""Stands for a wrong value of a list."""
 
 _EXPECTED = {"int": "a whole number", "bool": "true or false", "string": "text"}
 
@@ -73,8 +76,8 @@ class Entries(BaseModel):
         try:
             model = handler(values)
         except ValidationError as error:
-            for missing in error.errors(include_url=False):
-                scope.problems.error("missing-key", mapping, f"key {missing['loc'][-1]!r} is missing here")
+            for missing in {str(found["loc"][-1]) for found in error.errors(include_url=False)} - values.keys():
+                scope.problems.error("missing-key", mapping, f"key {missing!r} is missing here")
             return cast("Self", None)
         model._node = mapping
         return model
@@ -107,6 +110,8 @@ class Leaf:
     """The problem's kind, where it is not told by what is wrong."""
     one_of: tuple[str, ...] = ()
     """The only values, where the type does not say them."""
+    instead: Any = None
+    """What a wrong value counts as where the field has no default."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         inner = core_schema.literal_schema(list(self.one_of)) if self.one_of else handler(source)
@@ -119,14 +124,19 @@ class Leaf:
         scope = _scope(info)
         found = resolved(node, scope, "a value")
         if found is None:
-            return None
+            return self._broken()
         value = found.value if isinstance(found, Scalar) else found
         try:
             return handler(value)
         except ValidationError as error:
             kind, message, suggestion = _explained(error.errors(include_url=False)[0], found)
             scope.problems.error(self.kind or kind, node, message, suggestion=suggestion)
-            return None
+            return self._broken()
+
+    def _broken(self) -> Any:
+        if self.instead is None:
+            raise PydanticUseDefault
+        return self.instead
 
 
 def _explained(error: ErrorDetails, node: Node) -> tuple[str, str, str | None]:
@@ -163,7 +173,7 @@ class Many:
         return {"anyOf": [array["items"], array]}
 
     def _read(self, node: Node, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
-        return tuple(value for value in handler(tuple(flatten(node, _scope(info)))) if value is not None)
+        return tuple(value for value in handler(tuple(flatten(node, _scope(info)))) if value is not LEFT_OUT)
 
 
 @dataclass(frozen=True, slots=True)

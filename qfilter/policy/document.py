@@ -12,12 +12,12 @@ from qfilter.model.malformed import ALLOWABLE
 from qfilter.model.policy import Backend, Exempt, SetType, Target
 from qfilter.model.rule import Scope as RuleScope
 from qfilter.model.verdict import Kind
-from qfilter.policy.binding import Entries, Flag, Items, Leaf, Many, Raw, Text
+from qfilter.policy.binding import LEFT_OUT, Entries, Flag, Items, Leaf, Many, Raw, Text
 from qfilter.policy.node import Mapping, Node
 from qfilter.policy.scope import Scope
 
 Paths = Annotated[Node, Raw("paths")]
-Allowable = Annotated[str, Leaf(one_of=ALLOWABLE)]
+Allowable = Annotated[str, Leaf(one_of=ALLOWABLE, instead=LEFT_OUT)]
 Outcome = Annotated[str, Leaf(one_of=(Kind.ACCEPT, Kind.DROP))]
 Default = Annotated[Node | None, Raw("default")]
 RuleId = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), Leaf()]
@@ -44,7 +44,7 @@ class QueueDocument(Entries):
     copy_range: Annotated[StrictInt, Field(ge=40, le=65_531), Leaf()] | None = None
     socket_buffer: Annotated[Node | None, Raw("size")] = None
     cpu_fanout: Flag = False
-    exempt: Annotated[tuple[Annotated[Exempt, Leaf()], ...], Many()] = ()
+    exempt: Annotated[tuple[Annotated[Exempt, Leaf(instead=LEFT_OUT)], ...], Many()] = ()
     mark_mask: Annotated[StrictInt, Field(ge=1, le=0xFFFF_FFFF), Leaf()] = 0xF000_0000
 
 
@@ -69,7 +69,7 @@ class RuleDocument(Entries):
 
     id: RuleId | None = None
     comment: Text | None = None
-    hook: Annotated[tuple[Annotated[Hook, Leaf()], ...], Many()] = ()
+    hook: Annotated[tuple[Annotated[Hook, Leaf(instead=LEFT_OUT)], ...], Many()] = ()
     match: Annotated[Node | None, Raw("match")] = None
     limit: Annotated[Node | None, Raw("limit")] = None
     log: Annotated[Node | None, Raw("log")] = None
@@ -119,7 +119,7 @@ class FailureDocument(Entries):
     deadline: Outcome = Kind.DROP
 
 
-Version = Annotated[Literal[1], Leaf("version")]
+Version = Annotated[Literal[1], Leaf("version", instead=1)]
 
 
 class IncludedDocument(Entries):

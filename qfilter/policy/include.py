@@ -59,6 +59,9 @@ class Files:
     def included(self, node: Node | None) -> Iterator[File]:
         """The files that stand for the value of an `include`."""
         for scalar in _paths(node):
+            if scalar.at not in self._at:
+                # Rules that are silently missing would let packets through.
+                self.problems.error("include", scalar, f"{scalar.text!r}: an include cannot stand behind a reference")
             yield from self._at.get(scalar.at, ())
 
     def _file(self, data: bytes, name: str, path: Path, stack: tuple[Position, ...]) -> File | None:
@@ -69,7 +72,7 @@ class Files:
             self.problems.error("wrong-type", root, "expected a mapping with keys such as version, default and rules")
             return None
         rules = root.get("rules")
-        file = File(name, path, root, isinstance(rules, Sequence) and bool(rules.items))
+        file = File(name, path, root, rules is not None and rules != Sequence((), rules.at))
         self.found.append(file)
         self._open.append(path.resolve())
         for node in _includes(root):
@@ -82,6 +85,7 @@ class Files:
             self._broken("wrong-type", node, "expected a path, or a list of paths")
             return
         for item in node.items if isinstance(node, Sequence) else (node,):
+            self._at[item.at] = ()
             if not isinstance(item, Scalar) or not isinstance(item.value, str):
                 self._broken("wrong-type", item, "expected a path as text")
                 continue

@@ -59,7 +59,7 @@ class RuleReader:
             limit=None if document.limit is None else parse_limit(document.limit, scope),
             actions=parse_actions(node, scope),
             verdict=None if document.verdict is None else parse_verdict(document.verdict, scope),
-            scope=document.scope or RuleScope.PACKET,
+            scope=document.scope,
             rules=tuple(self._own(document.rules or (), (*outer, match) if match else outer)),
         )
         self._check(document)
@@ -96,6 +96,8 @@ class RuleReader:
         name = f"{at.file.removeprefix(self.prefix)}:{at.line}"
         if name in self.ids:
             name = f"{name}:{at.column}"
+        if name in self.ids:
+            self.scope.problems.add("duplicate-id", at, "this rule stands in several places: expected one")
         self.ids[name] = at
         return name
 

@@ -42,7 +42,7 @@ class SetReader:
     def read(self, entry: Declared, near: File) -> SetDefinition | None:
         """The set of an entry, or None after problems. `near` is the file that holds it."""
         document = SetDocument.read(entry.node, self.scope)
-        if document is None or document.type is None:
+        if document is None:
             return None
         problems = self.scope.problems
         if document.elements is None and document.file is None and not document.dynamic:

@@ -39,7 +39,7 @@ def defaults(document: DefaultsDocument, scope: Scope) -> dict[Hook, HookDefault
 
 def on_failure(document: FailureDocument | None) -> dict[Reason, Kind]:
     """Accept or drop for each cause; drop where nothing is said."""
-    return {cause: Kind(getattr(document, cause, None) or Kind.DROP) for cause in CAUSES}
+    return {cause: Kind(getattr(document, cause, Kind.DROP)) for cause in CAUSES}
 
 
 def queue(document: QueueDocument | None, scope: Scope) -> QueueSettings:

@@ -184,6 +184,11 @@ def test_names_of_a_broken_file_are_not_called_undefined() -> None:
     assert [line.partition(": ")[0] for line in said()] == ["a.yaml:2:1", "main.yaml:4:31"]
 
 
+def test_an_include_behind_a_reference_is_not_forgotten() -> None:
+    write(main=f"{HEAD}define: {{all: [{{include: a.yaml}}]}}\nrules: $all", a=f"rules: [{rule('a')}]")
+    assert said() == ["main.yaml:3:26: 'a.yaml': an include cannot stand behind a reference"]
+
+
 def test_an_entry_that_includes_does_nothing_else() -> None:
     write(main=f"{HEAD}rules: [{{include: a.yaml, hook: input}}]", a=f"rules: [{rule('a')}]")
     assert said() == ["main.yaml:3:27: unknown key 'hook': expected include"]

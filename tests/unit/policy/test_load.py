@@ -135,6 +135,8 @@ def test_settings() -> None:
         ("number: 70000", "3:17: error: queue 70000: expected 0 to 65535"),
         ("number: one", "3:17: error: 'one': expected a queue number, or a range such as 0-3"),
         ("cpu_fanout: true", "3:21: error: cpu_fanout needs several queues: expected number such as 0-3"),
+        ("mark_mask: many", "3:20: error: 'many': expected a whole number"),
+        ("target: NFQUEUE", "3:17: error: 'NFQUEUE': expected one of nfqueue, queue"),
         ("exempt: [lo, new]", "3:22: error: 'new': expected one of lo, established"),
         ("copy_range: 20", "3:21: error: the number '20': expected at least 40"),
         ("socket_buffer: big", "3:24: error: size 'big': expected such as 4096, 64 KiB or 10 MiB"),
@@ -160,6 +162,15 @@ def test_ids_come_from_positions() -> None:
         HEAD + "rules: [{match: {dport: 1}, verdict: drop}, {match: {dport: 2}, verdict: drop}]\n", "rules/web.yaml"
     )
     assert [rule.id for rule in policy.rules] == ["web.yaml:3", "web.yaml:3:45"]
+
+
+def test_a_rule_that_an_alias_repeats() -> None:
+    lines = problems(HEAD + "rules: [&r {match: {dport: 1}, log: true}, *r, *r]")
+    assert lines == ["policy.yaml:3:9: error: this rule stands in several places: expected one"]
+
+
+def test_every_wrong_item_of_a_list_is_said() -> None:
+    assert len(problems(HEAD + "rules: [{hook: [inptu, input, out], verdict: drop}]")) == 2
 
 
 def test_flow_needs_a_verdict() -> None:
