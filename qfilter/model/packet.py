@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qfilter.errors import PacketError
 from qfilter.model.hook import Hook
@@ -37,7 +38,7 @@ class Packet:
     """Seconds since the epoch when it was captured; None when the queue gave no time."""
     checksum_ready: bool = True
     """False when the kernel said that a checksum is still to be filled in (NFQA_SKB_CSUMNOTREADY)."""
-    fields: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     """What a predicate asked for with `needs`, by field name; empty everywhere else."""
 
     @classmethod
