@@ -28,7 +28,7 @@ REJECT_HOOKS = "the kernel rejects only at input, forward and output, expected d
 
 @predicates.predicate("tests.wants_uid", needs=("saddr", "uid"))
 def wants_uid(packet: Packet) -> bool:
-    return packet.fields["uid"] == 0
+    return bool(packet.fields["uid"] == 0)
 
 
 @pytest.mark.parametrize(
