@@ -82,8 +82,10 @@ def _target(policy: Policy) -> Iterator[Diagnostic]:
     if queue.target is not Target.QUEUE:
         return
     asked = {
-        "queue.first": (queue.first != 0, f"queue {queue.first}: target queue is always queue 0"),
-        "queue.last": (queue.last > queue.first, f"queues {queue.first} to {queue.last}: target queue has one queue"),
+        "queue.number": (
+            (queue.first, queue.last) != (0, 0),
+            f"queues {queue.first} to {queue.last}: target queue is always queue 0",
+        ),
         "queue.cpu_fanout": (queue.cpu_fanout, "cpu_fanout: target queue has one queue"),
         "on_failure.no_listener": (
             policy.on_failure.get(Reason.NO_LISTENER) is Kind.ACCEPT,

@@ -56,6 +56,8 @@ class TestDocument(Entries):
     packet: Annotated[Node, Raw("packet")]
     expect: Annotated[Node, Raw("verdict")]
     by: Text | None = None
+    after: Annotated[tuple[Annotated[Node, Raw("packet")], ...], Items()] = ()
+    times: Annotated[StrictInt, Field(ge=1, le=10_000), Leaf()] = 1
 
 
 class IncludeDocument(Entries):
@@ -120,6 +122,15 @@ class FailureDocument(Entries):
 
 
 Version = Annotated[Literal[1], Leaf("version", instead=1)]
+
+
+class TestsDocument(Entries):
+    """A file of tests alone."""
+
+    __test__ = False
+
+    version: Version = 1
+    tests: Annotated[tuple[TestDocument, ...], Items()]
 
 
 class IncludedDocument(Entries):

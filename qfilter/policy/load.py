@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from qfilter.errors import Diagnostic, PolicyError, Position
 from qfilter.model.malformed import Malformed
 from qfilter.model.policy import Policy, TestCase
+from qfilter.model.rule import Rule
 from qfilter.policy import lint, repeat, settings
 from qfilter.policy.definitions import Declared, declared, define, unique
-from qfilter.policy.document import IncludedDocument, PolicyDocument
+from qfilter.policy.document import IncludedDocument, PolicyDocument, TestsDocument
 from qfilter.policy.include import File, Files
 from qfilter.policy.problems import Problems
+from qfilter.policy.reader import read
 from qfilter.policy.rules import RuleReader
 from qfilter.policy.scope import Scope
 from qfilter.policy.sets import SetReader, placeholder
@@ -33,7 +35,7 @@ def load(path: str) -> Policy:
         data = sources.read(file, name)
         folder = file.parent.resolve()
     except UnreadableError as error:
-        raise PolicyError([Diagnostic(kind=error.kind, at=Position(name, 1, 1), message=str(error))]) from None
+        raise _refused(name, error) from None
     return _load(data, name, file, folder, sources)
 
 
@@ -45,7 +47,7 @@ def loads(text: str | bytes, name: str = "<policy>", *, folder: Path | None = No
     try:
         sources.add(name, data)
     except UnreadableError as error:
-        raise PolicyError([Diagnostic(kind=error.kind, at=Position(name, 1, 1), message=str(error))]) from None
+        raise _refused(name, error) from None
     return _load(data, name, near / "<policy>", near.resolve(), sources)
 
 
@@ -59,6 +61,54 @@ def _collection_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def load_tests(path: str, policy: Policy) -> tuple[TestCase, ...]:
+    """The tests of a file that has nothing else, for a policy that is loaded. Raises PolicyError only."""
+    sources = Sources()
+    try:
+        data = sources.read(Path(path), path)
+    except UnreadableError as error:
+        raise _refused(path, error) from None
+    problems = Problems(sources.line)
+    root = read(data, path, problems)
+    scope = Scope(problems, str(Path(path).parent.resolve()))
+    document = None if root is None else TestsDocument.read(root, scope)
+    ids = frozenset(_ids(policy.rules))
+    found = [settings.case(entry, ids, scope) for entry in (document.tests if document else ())]
+    cases = tuple(case for case in found if case is not None)
+    lint.tests(cases, policy.defaults, path, problems)
+    problems.check()
+    return cases
+
+
+def load_packet(text: str) -> Mapping[str, object]:
+    """One packet as in `tests:`, such as `{saddr: 192.0.2.1, dport: 22}`, but for the hook, which it may leave out.
+
+    Raises PolicyError only.
+    """
+    sources = Sources()
+    name = "<packet>"
+    data = text.encode("utf-8", "surrogatepass")
+    try:
+        sources.add(name, data)
+    except UnreadableError as error:
+        raise _refused(name, error) from None
+    problems = Problems(sources.line)
+    root = read(data, name, problems)
+    fields = {} if root is None else dict(settings.packet_fields(root, Scope(problems, ""), needs_hook=False))
+    problems.check()
+    return fields
+
+
+def _refused(name: str, error: UnreadableError) -> PolicyError:
+    return PolicyError([Diagnostic(kind=error.kind, at=Position(name, 1, 1), message=str(error))])
+
+
+def _ids(rules: tuple[Rule, ...]) -> Iterator[str]:
+    for rule in rules:
+        yield rule.id
+        yield from _ids(rule.rules)
 
 
 @_collection_paused()
@@ -98,6 +148,7 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
         queue=queue,
         sets={name: found for name, found in scope.sets.items() if found is not None},
         rules=rules,
+        settings=settings.places(document),
         tests=tuple(case for case in cases if case.packet["hook"] in defaults),
         warnings=problems.warnings,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from qfilter.fields import BUILDABLE
+from qfilter.errors import Position
+from qfilter.fields import BUILDABLE, FIELDS, Type
 from qfilter.model.hook import Hook
 from qfilter.model.policy import HookDefault, QueueSettings, Target, TestCase
 from qfilter.model.verdict import CAUSES, Kind, Reason
 from qfilter.policy.actions import parse_verdict
-from qfilter.policy.document import DefaultsDocument, FailureDocument, QueueDocument, TestDocument
+from qfilter.policy.comparisons import parse_hex
+from qfilter.policy.document import DefaultsDocument, FailureDocument, PolicyDocument, QueueDocument, TestDocument
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.rules import RESERVED
@@ -87,18 +89,38 @@ def _numbers(node: Node, scope: Scope) -> tuple[int, int]:
     return first, last
 
 
+def places(document: PolicyDocument) -> dict[str, Position]:
+    """Where each value of `queue:` and `on_failure:` stands, by its path, such as `queue.target`."""
+    sections = {"queue": document.queue, "on_failure": document.on_failure}
+    return {
+        f"{name}.{key.text}": value.at
+        for name, section in sections.items()
+        if section is not None
+        for key, value in section.node.entries
+    }
+
+
 def case(document: TestDocument, rules: Collection[str], scope: Scope) -> TestCase | None:
     """One entry of `tests:`, or None after problems."""
-    packet = dict(_packet(document.packet, scope))
+    packet, *after = (dict(packet_fields(node, scope)) for node in (document.packet, *document.after))
     expect = parse_verdict(document.expect, scope)
     _check_by(document, rules, scope)
-    if expect is None or packet.get("hook") not in tuple(Hook):
+    if expect is None or any(each.get("hook") not in tuple(Hook) for each in (packet, *after)):
         return None
     exact = expect.kind is not Kind.REJECT or not _says_only(document.expect, Kind.REJECT, scope)
-    return TestCase(at=document.node.at, packet=packet, expect=expect, exact=exact, by=document.by)
+    return TestCase(
+        at=document.node.at,
+        packet=packet,
+        expect=expect,
+        exact=exact,
+        by=document.by,
+        after=tuple(after),
+        times=document.times,
+    )
 
 
-def _packet(node: Node, scope: Scope) -> Iterator[tuple[str, object]]:
+def packet_fields(node: Node, scope: Scope, *, needs_hook: bool = True) -> Iterator[tuple[str, object]]:
+    """A packet by its fields, checked to be names that one can be built from; of values, only their form."""
     found = resolved(node, scope, "a packet by its fields")
     if not isinstance(found, Mapping):
         if found is not None:
@@ -106,18 +128,32 @@ def _packet(node: Node, scope: Scope) -> Iterator[tuple[str, object]]:
         return
     for key, child in found.entries:
         if key.text in BUILDABLE:
-            yield key.text, _plain(child, scope)
+            yield key.text, _bytes(child, scope) if FIELDS[key.text].type is Type.BYTES else _plain(child, scope)
         else:
             message = f"{key.text!r} is not a field that a packet can be built from"
             scope.problems.error("unknown-field", key, message, suggestion=nearest(key.text, BUILDABLE))
     hook = found.get("hook")
     if hook is None:
-        scope.problems.error("missing-key", found, f"a packet needs a hook: expected one of {', '.join(Hook)}")
+        if needs_hook:
+            scope.problems.error("missing-key", found, f"a packet needs a hook: expected one of {', '.join(Hook)}")
         return
     name = text_of(hook, scope, "a hook")
     if name is not None and name not in tuple(Hook):
         message = f"hook {name!r}: expected one of {', '.join(Hook)}"
         scope.problems.error("unknown-name", hook, message, suggestion=nearest(name, Hook))
+
+
+def _bytes(node: Node, scope: Scope) -> object:
+    """Text, or `{hex: 'de ad'}`."""
+    found = scope.resolve(node)
+    if not isinstance(found, Mapping):
+        return _plain(node, scope)
+    digits = found.get("hex")
+    if digits is None or len(found.entries) > 1:
+        scope.problems.error("wrong-type", node, "a mapping: expected a text, or {hex: 'de ad'}")
+        return None
+    value = parse_hex(digits, scope)
+    return None if value is None else {"hex": value.hex()}
 
 
 def _plain(node: Node, scope: Scope) -> object:

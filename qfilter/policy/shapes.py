@@ -104,6 +104,11 @@ def _verdict(*kinds: Kind) -> Json:
     return _any(*forms)
 
 
+def _described(name: str) -> Json:
+    """A value of a packet that a test describes."""
+    return _any(_PLAIN, _mapping({"hex": _SINGLE})) if FIELDS[name].type is Type.BYTES else _PLAIN
+
+
 _FIELD = _or_reference(_words(FIELDS))
 _FLAG = _or_reference(_BOOLEAN)
 _UPDATE = {"set": _TEXT, "element": _FIELD}
@@ -131,7 +136,7 @@ SHAPES: dict[str, Json] = {
     "elements": _or_list(_SINGLE),
     "packet": {
         "type": "object",
-        "properties": {name: {"description": FIELDS[name].doc, **_PLAIN} for name in sorted(BUILDABLE)},
+        "properties": {name: {"description": FIELDS[name].doc, **_described(name)} for name in sorted(BUILDABLE)},
         "required": ["hook"],
         "additionalProperties": False,
     },

@@ -86,12 +86,11 @@ def wants_uid(packet: Packet) -> bool:
             policy(
                 queue=replace(ONE, first=2, last=3, cpu_fanout=True),
                 on_failure={Reason.NO_LISTENER: Kind.ACCEPT},
-                settings={"queue.first": at(20, 10), "on_failure.no_listener": at(30, 16)},
+                settings={"queue.number": at(20, 10), "on_failure.no_listener": at(30, 16)},
             ),
             MACHINE,
             [
-                "p.yaml:20:10: error: queue 2: target queue is always queue 0, use target nfqueue",
-                "p.yaml:1:1: error: queues 2 to 3: target queue has one queue, use target nfqueue",
+                "p.yaml:20:10: error: queues 2 to 3: target queue is always queue 0, use target nfqueue",
                 "p.yaml:1:1: error: cpu_fanout: target queue has one queue, use target nfqueue",
                 "p.yaml:30:16: error: no_listener accept: target queue cannot be bypassed, use target nfqueue",
             ],
