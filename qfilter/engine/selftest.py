@@ -1,9 +1,9 @@
-"""The tests inside a policy: each builds a packet, judges it with the policy fresh in force, and compares."""
+"""The tests inside a policy: each builds its packets, judges them with the policy fresh in force, and compares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qfilter.engine.build import build
 from qfilter.engine.clock import Clock
@@ -54,7 +54,11 @@ class Outcome:
 
 
 def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Clock | None = None) -> Outcome:
-    """Run the policy's own tests, or those given. Each starts with empty sets, full limits and no flows."""
+    """Run the policy's own tests, or those given.
+
+    Each starts with empty sets, full limits and no flows, and all its packets come at one moment: a limit must not pass
+    or fail by how fast this machine is.
+    """
     matched: set[str] = set()
 
     def trace(rule: Rule, truth: Truth, _: View) -> None:
@@ -63,10 +67,12 @@ def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Cl
 
     def run(case: TestCase) -> Result:
         try:
-            packet = build(case.packet)
+            before, packet = [build(fields) for fields in case.after], build(case.packet)
         except PacketError as error:
             return Result(case, None, str(error))
-        verdict = ReferenceEngine(policy, clock).decide(packet, trace)
+        engine = ReferenceEngine(policy, _stopped(clock or Clock()))
+        for each in (*before, *[packet] * case.times):
+            verdict = engine.decide(each, trace)
         return Result(case, verdict, _compare(case, verdict))
 
     results = tuple(map(run, policy.tests if cases is None else cases))
@@ -77,6 +83,11 @@ def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Cl
 def decider(verdict: Verdict) -> str:
     """What `by:` compares: the rule's id, `default`, or the failure cause."""
     return verdict.rule or "" if verdict.reason is Reason.RULE else verdict.reason.value
+
+
+def _stopped(clock: Clock) -> Clock:
+    now = clock.monotonic()
+    return replace(clock, monotonic=lambda: now)
 
 
 def _compare(case: TestCase, verdict: Verdict) -> str:

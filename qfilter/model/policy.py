@@ -107,7 +107,7 @@ class HookDefault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestCase:
-    """One entry of `tests:`: a packet by its fields, and what must become of it."""
+    """One entry of `tests:`: packets by their fields, and what must become of the last one. Time stands still."""
 
     __test__ = False  # pytest collects classes called Test*
 
@@ -119,6 +119,10 @@ class TestCase:
     """False when only the kind was given: `expect: reject` is content with every reject code."""
     by: str | None = None
     """The rule's id, `default`, or a failure cause; None does not ask."""
+    after: tuple[Mapping[str, object], ...] = ()
+    """Packets that come before, in this order; what they leave in sets, limits and flows is there for `packet`."""
+    times: int = 1
+    """How often `packet` comes; the last verdict is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,9 @@ def unused(names: Iterable[Declared], file: str, scope: Scope) -> None:
 def tests(cases: Iterable[TestCase], hooks: Collection[Hook], file: str, problems: Problems) -> None:
     """Tests on hooks that are not in force. Those of a library wait for a policy that has the hook."""
     for case in cases:
-        if case.at.file == file and case.packet["hook"] not in hooks:
-            message = f"hook {case.packet['hook']!r} has no default in this policy: expected one of {', '.join(hooks)}"
+        strange = [packet["hook"] for packet in (*case.after, case.packet) if packet["hook"] not in hooks]
+        if case.at.file == file and strange:
+            message = f"hook {strange[0]!r} has no default in this policy: expected one of {', '.join(hooks)}"
             problems.add("undefined", case.at, message)
 
 

@@ -149,7 +149,7 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
         sets={name: found for name, found in scope.sets.items() if found is not None},
         rules=rules,
         settings=settings.places(document),
-        tests=tuple(case for case in cases if case.packet["hook"] in defaults),
+        tests=tuple(case for case in cases if all(each["hook"] in defaults for each in (*case.after, case.packet))),
         warnings=problems.warnings,
     )
 
