@@ -14,7 +14,7 @@ from qfilter.policy.node import Node
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was probably meant, or None."""
     found = get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return found[0] if found else None
+    return str(found[0]) if found else None
 
 
 @dataclass(slots=True)
