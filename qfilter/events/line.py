@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from qfilter.events.record import Event, EventType
 
 Style = Callable[[str, str], str]
-"""Gives a text its look, by a name: the verdict's kind, `failure`, `dim`, or an event's type.
+"""Gives a text its look, by a name: the verdict's kind, `failure`, `dim`, `header`, or an event's type.
 
 The text has no control characters, but any others: where the look is written in a markup, the text must be escaped.
 """
@@ -68,16 +68,62 @@ def _why(event: Event, argument: str) -> str:
     return " ".join(words)
 
 
+def in_force(start: Event) -> str:
+    """A `start` event in one sentence: the policy, where its packets come from, and what is decided without a rule."""
+    backend = start.get("backend")
+    rules = f"kernel rules by {visible(backend)}" if backend else "kernel rules of your own"
+    queues, defaults = _compact(start.get("queues")), _compact(start.get("default"), " ")
+    failures = start.get("on_failure")
+    accepting = [visible(cause) for cause, kind in _pairs(failures) if kind == "accept"]
+    outcome = f"accepts on {', '.join(accepting)}" if accepting else "every failure drops"
+    return f"{visible(start.get('file'))}: queue {queues}, {rules}, default {defaults}, {outcome}"
+
+
+def losses(queue: Event) -> str:
+    """What a `queue` event tells, such as `queue 0: socket_full 3`; empty when nothing was lost and nothing failed."""
+    said = (f"{visible(key)} {_compact(value)}" for key, value in queue.items() if key not in _OF_QUEUE and value)
+    rest = ", ".join(said)
+    family = f" {visible(queue['family'])}" if queue.get("family") else ""
+    return f"queue {visible(queue.get('queue'))}{family}: {rest}" if rest else ""
+
+
+_OF_QUEUE = ("timestamp", "type", "policy", "queue", "family")
+
+
 def _others(event: Event) -> str:
-    if event["type"] == EventType.LOST:
-        return f"{visible(event['count'])} events could not be written"
-    return " ".join(f"{visible(key)}={_compact(event[key])}" for key in event if key not in ("timestamp", "type"))
+    match event["type"]:
+        case EventType.LOST:
+            return f"{visible(event['count'])} events could not be written"
+        case EventType.START:
+            return in_force(event)
+        case EventType.STOP:
+            return _totals(event)
+    return losses(event)
 
 
-def _compact(value: object) -> str:
+def by_verdict(packets: Mapping[str, int]) -> str:
+    """Numbers of packets by kind of verdict, such as `31 accept, 7 drop`; `none` when there were no packets."""
+    return ", ".join(f"{count:,} {visible(kind)}" for kind, count in packets.items() if count) or "none"
+
+
+def _totals(stop: Event) -> str:
+    verdicts, queues = stop.get("verdicts"), stop.get("queues")
+    parts = [f"{visible(stop.get('packets'))} packets, {visible(stop.get('bytes'))} bytes"]
+    parts += [by_verdict(verdicts)] if isinstance(verdicts, Mapping) else []
+    parts += [losses(queue) for queue in queues if isinstance(queue, Mapping)] if isinstance(queues, list) else []
+    parts += [f"{visible(stop['events_lost'])} events lost"] if stop.get("events_lost") else []
+    return "; ".join(part for part in parts if part)
+
+
+def _pairs(value: object) -> Iterable[tuple[object, object]]:
+    return value.items() if isinstance(value, Mapping) else ()
+
+
+def _compact(value: object, between: str = ":") -> str:
     """Mappings and lists without the quotes and brackets of code; an empty one is nothing."""
     if isinstance(value, Mapping):
-        return ",".join(f"{visible(key)}:{_compact(inner)}" for key, inner in value.items()) or visible(None)
+        parts = [f"{visible(key)}{between}{_compact(inner)}" for key, inner in value.items()]
+        return ", ".join(parts) or visible(None)
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_compact, value)) or visible(None)
+        return ", ".join(map(_compact, value)) or visible(None)
     return visible(value)

@@ -1,12 +1,13 @@
-"""The table of rules that `run` and `replay` end with, as plain text."""
+"""What `run` and `replay` end with, as text: the table of rules, and what else was counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from qfilter.events.line import visible
+from qfilter.events.line import Style, by_verdict, plain, visible
 from qfilter.model.report import Report, Tally
+from qfilter.model.verdict import Decision
 
 HEADER = ("rule", "verdict", "packets", "bytes", "at")
 _RIGHT = ("packets", "bytes")
@@ -14,42 +15,67 @@ _RIGHT = ("packets", "bytes")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: a rule, a hook's default, a failure cause, or the sum."""
+    """One line: a rule, a hook's default, a failure cause, a counter, or the sum."""
 
     name: str
-    verdict: str
-    """Empty for a rule that only acts, and for what has several."""
+    decision: Decision | None
+    """None for a rule that only acts, and for what has several."""
     tally: Tally
     at: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """As in HEADER, fit for a terminal."""
-        texts = (self.name, self.verdict, f"{self.tally.packets:,}", f"{self.tally.bytes:,}", self.at)
+        texts = (self.name, self.decision or "", f"{self.tally.packets:,}", f"{self.tally.bytes:,}", self.at)
         return tuple(visible(text) for text in texts)
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """The name of each cell's look, see Style; empty is none."""
+        if not self.tally.packets:
+            return ("dim",) * len(HEADER)
+        return ("", self.decision.kind if self.decision else "dim", "", "", "dim")
 
 
 def rows(report: Report) -> Iterator[Row]:
-    """Every rule in file order, also those that never matched; the defaults; the causes that occurred; all packets."""
+    """Every rule in file order, also those that never matched; defaults; causes that occurred; counters; the sum."""
     for rule in report.rules:
-        yield Row(rule.rule, str(rule.decision or ""), rule.tally, str(rule.at))
+        yield Row(rule.rule, rule.decision, rule.tally, str(rule.at))
     for hook, tally in report.defaults.items():
-        yield Row(f"default {hook}", "", tally)
+        yield Row(f"default {hook}", None, tally)
     for cause, tally in report.causes.items():
         if tally.packets:
-            yield Row(f"failure {cause}", "", tally)
-    yield Row("all packets", "", report.total)
+            yield Row(f"failure {cause}", None, tally)
+    for name, tally in report.counters.items():
+        yield Row(f"count {name}", None, tally)
+    yield Row("all packets", None, report.total)
 
 
-def render(report: Report) -> str:
-    """The rows in aligned columns, one a line, under a header."""
-    lines = [HEADER, *(row.cells for row in rows(report))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(
-            cell.rjust(width) if title in _RIGHT else cell.ljust(width)
-            for cell, width, title in zip(line, widths, HEADER, strict=True)
-        ).rstrip()
-        + "\n"
-        for line in lines
+def remarks(report: Report) -> Iterator[str]:
+    """What has no row: packets by verdict and by malformed code, and the dynamic sets; a line each."""
+    yield f"verdicts: {by_verdict({kind: tally.packets for kind, tally in report.verdicts.items()})}"
+    for code, packets in report.malformed.items():
+        yield f"malformed {code}: {packets:,}"
+    for name, live in report.sets.items():
+        refused = f", {live.refused:,} refused because it was full" if live.refused else ""
+        yield f"set {name}: {live.elements:,} elements now, {live.added:,} added{refused}"
+
+
+def render(report: Report, style: Style = plain, losses: Iterable[str] = ()) -> str:
+    """The rows in aligned columns under a header, then a line each for the remarks and for what was lost."""
+    table = [(HEADER, ("header",) * len(HEADER)), *((row.cells, row.looks) for row in rows(report))]
+    widths = [max(map(len, column)) for column in zip(*(cells for cells, _ in table), strict=True)]
+    lines = [_line(cells, looks, widths, style) for cells, looks in table]
+    lines += [visible(line) for line in remarks(report)]
+    lines += [style(visible(line), "failure") for line in losses]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(cells: tuple[str, ...], looks: tuple[str, ...], widths: list[int], style: Style) -> str:
+    padded = (
+        cell.rjust(width) if title in _RIGHT else cell.ljust(width)
+        for cell, width, title in zip(cells, widths, HEADER, strict=True)
     )
+    *front, last = padded
+    texts = (*front, last.rstrip())
+    return "  ".join(style(text, look) if look else text for text, look in zip(texts, looks, strict=True))

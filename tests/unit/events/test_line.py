@@ -22,7 +22,17 @@ def test_a_transcript() -> None:
     v6: dict[str, object] = {"saddr": "2001:db8::1", "daddr": "2001:db8::2", "dport": 443}
     ping = {"saddr": "192.0.2.1", "daddr": "192.0.2.2", "protocol": 1}
     seen = packet(hook=Hook.OUTPUT, iifname=None, timestamp=None)
-    defaults = {Hook.INPUT: "drop", Hook.OUTPUT: "accept"}
+    start: dict[str, object] = {
+        "file": "web.yaml",
+        "queues": [0, 1],
+        "backend": "nft",
+        "default": {Hook.INPUT: "drop", Hook.OUTPUT: "accept"},
+        "on_failure": {Reason.MALFORMED: Kind.DROP, Reason.ERROR: Kind.DROP},
+    }
+    own = start | {"backend": None, "on_failure": {Reason.MALFORMED: Kind.DROP, Reason.QUEUE_FULL: Kind.ACCEPT}}
+    queue: dict[str, object] = {"queue": 0, "family": None, "queue_full": 0, "socket_full": 3, "errors": {"x": 2}}
+    calm: dict[str, object] = {"queue": 0, "family": "ipv6", "queue_full": 0, "errors": {}, "last_failure": ""}
+    stop: dict[str, object] = {"packets": 3, "bytes": 180, "verdicts": {Kind.ACCEPT: 1, Kind.DROP: 2, Kind.REPEAT: 0}}
     lines = [
         line(BY_RULE),
         line(reject, **v6),
@@ -30,7 +40,12 @@ def test_a_transcript() -> None:
         render(verdict_event(Verdict(ACCEPT, Reason.DEFAULT, at=AT), seen, ping, policy="", now=NOW)),
         render(verdict_event(MALFORMED, seen, {}, policy="", now=NOW)),
         render(event(EventType.LOST, NOW, {"count": 3})),
-        render(event(EventType.STOP, NOW, {"queues": [0, 1], "default": defaults, "x": []})),
+        render(event(EventType.START, NOW, start)),
+        render(event(EventType.START, NOW, own)),
+        render(event(EventType.QUEUE, NOW, queue)),
+        render(event(EventType.QUEUE, NOW, calm | {"queue_full": 7})),
+        render(event(EventType.STOP, NOW, stop | {"queues": [calm], "events_lost": 0})),
+        render(event(EventType.STOP, NOW, stop | {"queues": [calm, queue], "events_lost": 5})),
     ]
     time, now = "01:46:40.500000", "22:13:20.000000"
     ends, where = "192.0.2.1:1234 -> 198.51.100.7:22", "rules/web.yaml:12:9"
@@ -42,7 +57,18 @@ def test_a_transcript() -> None:
         f"{now}  ACCEPT  output       -->eth1         icmp       {'192.0.2.1 -> 192.0.2.2':40}  default    at {where}",
         f"{now}  DROP    output       -->eth1         -          {'- -> -':40}  malformed  tcp-flags",
         f"{now}  LOST    3 events could not be written",
-        f"{now}  STOP    queues=0,1 default=input:drop,output:accept x=-",
+        (
+            f"{now}  START   web.yaml: queue 0, 1, kernel rules by nft, default input drop, output accept, "
+            "every failure drops"
+        ),
+        (
+            f"{now}  START   web.yaml: queue 0, 1, kernel rules of your own, default input drop, output accept, "
+            "accepts on queue_full"
+        ),
+        f"{now}  QUEUE   queue 0: socket_full 3, errors x:2",
+        f"{now}  QUEUE   queue 0 ipv6: queue_full 7",
+        f"{now}  STOP    3 packets, 180 bytes; 1 accept, 2 drop",
+        f"{now}  STOP    3 packets, 180 bytes; 1 accept, 2 drop; queue 0: socket_full 3, errors x:2; 5 events lost",
     ]
 
 
@@ -91,4 +117,7 @@ def test_every_part_of_a_line_is_printable(text: str) -> None:
     seen = packet(iifname=text, oifname=text)
     made = verdict_event(verdict, seen, dict.fromkeys(SUMMARY, text), policy=text, now=NOW)
     assert render(made).isprintable()
-    assert render(event(EventType.START, NOW, {text: {text: [text]}})).isprintable()
+    for kind in EventType:
+        if kind not in (EventType.VERDICT, EventType.FAILURE):
+            said = {"count": text, "file": text, "last_failure": text, "default": {text: [text]}, text: {text: [text]}}
+            assert render(event(kind, NOW, said)).isprintable()
