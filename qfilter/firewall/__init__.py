@@ -1,6 +1,7 @@
 """Kernel rules that feed the queue: one desired state, three tools."""
 
 from qfilter.firewall.apply import Installed, differences, install, installed, remove
+from qfilter.firewall.locking import lock
 from qfilter.firewall.probe import probe
 from qfilter.firewall.render import render
 from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State
@@ -21,6 +22,7 @@ __all__ = [
     "families",
     "install",
     "installed",
+    "lock",
     "probe",
     "remove",
     "render",

@@ -96,6 +96,7 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
             timeout=_TIMEOUT,
             env=environment,
             check=False,
+            process_group=0,  # a second Ctrl-C on the terminal must not end the tool that removes the rules
         )
     except OSError as error:
         raise FirewallError(str(command), f"{command.words[0]}: {error.strerror}") from None

@@ -1,0 +1,63 @@
+"""One process at a time looks after the kernel rules of a network namespace: the undoing of another would take them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qfilter.errors import FirewallError, PrivilegeError
+
+_NAMESPACE = Path("/proc/thread-self/ns/net")
+_FOLDER = Path("/run")
+
+
+@contextmanager
+def lock() -> Iterator[None]:
+    """Hold the lock of the thread's network namespace, which a process that dies lets go of.
+
+    Raises FirewallError with the holder when there is one, PrivilegeError where only root may write.
+    """
+    # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
+    path = _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.lock"
+    try:
+        descriptor = _take(path)
+    except PermissionError:
+        raise PrivilegeError(f"{path}: expected root, who alone can lock the kernel rules") from None
+    except OSError as error:
+        raise FirewallError(f"lock {path}", error.strerror or str(error)) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is(path, descriptor):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode("ascii"))
+                return descriptor
+        except BlockingIOError:
+            holder = os.read(descriptor, 16).decode("ascii", "replace") or "another"
+            os.close(descriptor)
+            message = f"process {holder} looks after the kernel rules of this network namespace: end it first"
+            raise FirewallError("kernel rules", message) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Its last holder removed it between our opening and our locking it.
+        os.close(descriptor)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,88 @@
+"""The lock over the kernel rules: one holder, named, and gone with its process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qfilter.errors import FirewallError, PrivilegeError
+from qfilter.firewall import locking
+from qfilter.firewall.locking import lock
+
+HOLD = """
+import pathlib, sys
+from qfilter.firewall import locking
+locking._FOLDER = pathlib.Path(sys.argv[1])
+with locking.lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(locking, "_FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_the_second_is_told_who_holds_it(folder: Path) -> None:
+    with lock(), pytest.raises(FirewallError, match=f"process {os.getpid()} looks after the kernel rules"), lock():
+        pytest.fail("held twice")
+    assert list(folder.iterdir()) == []
+    with lock():
+        (held,) = folder.iterdir()
+        assert (held.read_text(), held.stat().st_mode & 0o777) == (f"{os.getpid()}", 0o600)
+
+
+def test_a_holder_that_was_killed_lets_go(folder: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FirewallError, match=f"process {other.pid} looks after"), lock():
+            pytest.fail("held twice")
+        other.kill()
+        other.wait()
+    assert len(list(folder.iterdir())) == 1
+    with lock():
+        assert (next(folder.iterdir())).read_text() == f"{os.getpid()}"
+
+
+def test_a_file_that_its_last_holder_removed_is_no_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    real = os.open
+
+    def removed_once(path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if not opened:
+            Path(path).unlink()
+        opened.append(descriptor)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", removed_once)
+    with lock():
+        assert len(opened) == 2
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_a_link_is_not_followed(folder: Path) -> None:
+    with lock():
+        (held,) = folder.iterdir()
+    (folder / "elsewhere").write_text("")
+    held.symlink_to(folder / "elsewhere")
+    with pytest.raises(FirewallError, match=r"lock .*: "), lock():
+        pytest.fail("the link was followed")
+    assert (folder / "elsewhere").read_text() == ""
+
+
+def test_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PrivilegeError, match="expected root"), lock():
+        pytest.fail("taken without permission")
