@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from qfilter.fields import Family
 from qfilter.model.packet import Packet
 from qfilter.model.verdict import Kind, Reason, Verdict
 
@@ -65,6 +66,12 @@ class PacketQueue(Protocol):
     number: int
     """The queue's number, 0 to 65535."""
     counters: QueueCounters
+    warnings: tuple[str, ...]
+    """What the operator should know: settings that the kernel did not take as wanted, a sentence each."""
+
+    @property
+    def family(self) -> Family | None:
+        """The only family whose packets come here; None for both."""
 
     def fileno(self) -> int:
         """The descriptor to wait on for reading; the same until `close`."""

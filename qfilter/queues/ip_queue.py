@@ -60,9 +60,10 @@ class IpQueue:
 
     def __init__(self, netlink: socket.socket, family: Family, copy_range: int, failure: Mapping[Reason, Kind]) -> None:
         self.counters = QueueCounters()
+        self.warnings: tuple[str, ...] = ()
         self._socket = netlink
         self._port_id = int(netlink.getsockname()[0])
-        self._family = family
+        self.family = family
         self._copy_range = copy_range
         self._failure = failure
         self._buffer = bytearray(_BUFFER)

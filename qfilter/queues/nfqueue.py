@@ -59,6 +59,8 @@ _CARRIED = {hook: frozenset(name for name, row in FIELDS.items() if hook in row.
 class NfQueue:
     """One NFQUEUE. It is in force, and packets in it wait for their verdict, from `open` to `close`."""
 
+    family = None
+
     def __init__(
         self,
         number: int,
