@@ -89,6 +89,11 @@ class QueueSettings:
     """Receive buffer in bytes; None sizes it by length and copy range, 8 to 32 MiB."""
     cpu_fanout: bool = False
     """The CPU's number instead of a hash chooses the queue."""
+    deadline: float | None = None
+    """Seconds in which `scapy` and `python` conditions must have answered for a packet; later is the cause `deadline`.
+
+    None waits. With a bound a verdict depends on how fast the machine is, so it has none unless the policy says so.
+    """
     exempt: tuple[Exempt, ...] = ()
     mark_mask: int = 0xF000_0000
     """Four adjacent bits of the packet's mark that qfilter hands rejects back to the kernel with.

@@ -44,6 +44,7 @@ class QueueDocument(Entries):
     copy_range: Annotated[StrictInt, Field(ge=40, le=65_531), Leaf()] | None = None
     socket_buffer: Annotated[Node | None, Raw("size")] = None
     cpu_fanout: Flag = False
+    deadline: Annotated[Node | None, Raw("duration")] = None
     exempt: Annotated[tuple[Annotated[Exempt, Leaf(instead=LEFT_OUT)], ...], Many()] = ()
     mark_mask: Annotated[StrictInt, Field(ge=1, le=0xFFFF_FFFF), Leaf()] = 0xF000_0000
 

@@ -17,7 +17,7 @@ from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.rules import RESERVED
 from qfilter.policy.scope import Scope
-from qfilter.policy.values import describe, parse_size, resolved, scalar_of, text_of
+from qfilter.policy.values import describe, parse_duration, parse_size, resolved, scalar_of, text_of
 
 _QUEUES = re.compile(r"([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?")
 
@@ -68,6 +68,7 @@ def queue(document: QueueDocument | None, scope: Scope) -> QueueSettings:
         copy_range=document.copy_range,
         socket_buffer=None if document.socket_buffer is None else parse_size(document.socket_buffer, scope),
         cpu_fanout=document.cpu_fanout,
+        deadline=None if document.deadline is None else parse_duration(document.deadline, scope),
         exempt=tuple(dict.fromkeys(document.exempt)),
         mark_mask=mask,
     )

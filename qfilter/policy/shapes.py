@@ -128,7 +128,7 @@ SHAPES: dict[str, Json] = {
     "add": _mapping(_UPDATE, {"timeout": _ref("duration")}),
     "delete": _mapping(_UPDATE),
     "capture": _mapping({"file": _TEXT, "max": _ref("size")}),
-    "duration": {"description": "90s, 10m, 1h30m, or seconds", **_SINGLE},
+    "duration": {"description": "90s, 10m, 1h30m, 100ms, or seconds", **_SINGLE},
     "size": {"description": "64 KiB, 10 MiB, or bytes", **_SINGLE},
     "queue-number": {"description": "a queue, or a range such as 0-3", **_SINGLE},
     "path": {"description": "a path below this file's folder", **_TEXT},

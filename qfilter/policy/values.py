@@ -372,8 +372,8 @@ def _text_or_number(node: Node, scope: Scope, expected: str) -> str | None:
 
 # Durations and sizes
 
-_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
-_SECONDS = (86_400, 3_600, 60, 1)
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?", re.ASCII)
+_MILLISECONDS = (86_400_000, 3_600_000, 60_000, 1_000, 1)
 MAX_DURATION = 366 * 86_400
 """Seconds."""
 
@@ -384,7 +384,7 @@ MAX_SIZE = 1 << 40
 
 
 def parse_duration(node: Node, scope: Scope) -> float | None:
-    """Seconds, above 0 to a year, from `90s`, `10m`, `1h30m` or a number of seconds; None after a problem."""
+    """Seconds, above 0 to a year, from `90s`, `10m`, `1h30m`, `100ms` or a number of seconds; None after a problem."""
     scalar = scalar_of(node, scope, "a duration such as 10m")
     if scalar is None:
         return None
@@ -392,7 +392,8 @@ def parse_duration(node: Node, scope: Scope) -> float | None:
     if isinstance(scalar.value, int | float):
         seconds = math.inf if math.isnan(scalar.value) else scalar.value
     elif found and found[0]:
-        seconds = sum(int(count or 0) * unit for count, unit in zip(found.groups(), _SECONDS, strict=True))
+        counts = zip(found.groups(), _MILLISECONDS, strict=True)
+        seconds = sum(int(count or 0) * unit for count, unit in counts) / 1_000
     else:
         scope.problems.error("bad-value", scalar, f"duration {quoted(scalar.text)}: expected such as 90s, 10m or 1h30m")
         return None
