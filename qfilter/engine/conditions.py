@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
+from qfilter.engine.describe import printable
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
-from qfilter.engine.scapy_read import dissect, read_scapy
+from qfilter.engine.scapy_read import dissect, missing, read_scapy
 from qfilter.engine.value import ABSENT, Unknown, Value, exact
 from qfilter.model.match import Match
 from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
@@ -26,7 +28,9 @@ class View:
     decoded: Decoded
     clock: Clock
     contains: Contains
-    _dissected: ScapyPacket | None = None
+    answer_by: int | None = None
+    """When an answer of slow code comes too late, in monotonic nanoseconds; None waits for ever."""
+    _layers: tuple[ScapyPacket, ...] | Unknown | None = None
 
     def read(self, field: str, depth: int = 0) -> Value:
         """A field's value, absent or unknown."""
@@ -44,18 +48,25 @@ class View:
             case FieldTest(field, match, _, depth):
                 return self._test(self.read(field, depth), match)
             case ScapyTest(layer, field, match, _):
-                return _attempt(lambda: self._test(self._scapy(layer, field), match))
+                return self._slow(f"scapy.{layer}.{field}", lambda: self._test(self._scapy(layer, field), match))
             case BytesTest():
                 return self._bytes(condition)
             case PythonTest(name):
-                return _attempt(lambda: self._predicate(name))
+                return self._slow(f"python {name}", lambda: self._predicate(name))
 
     def _scapy(self, layer: str, field: str) -> Value:
-        if self.decoded.malformed is not None:
-            return Unknown(Reason.MALFORMED, self.decoded.malformed)
-        if self._dissected is None:
-            self._dissected = dissect(self.decoded)
-        return read_scapy(self.decoded, self._dissected, layer, field)
+        unknown = missing(self.decoded, layer, field)
+        if unknown:
+            return unknown
+        if self._layers is None:
+            self._layers = _attempt(lambda: dissect(self.decoded))
+        return self._layers if isinstance(self._layers, Unknown) else read_scapy(self._layers, layer, field)
+
+    def _slow(self, what: str, ask: Callable[[], Truth]) -> Truth:
+        """Code that is not qfilter's. It is not interrupted; but what it says too late does not count."""
+        truth = _attempt(ask)
+        late = self.answer_by is not None and self.clock.monotonic() > self.answer_by
+        return Unknown(Reason.DEADLINE, what) if late and isinstance(truth, bool) else truth
 
     def _test(self, value: Value, match: Match) -> Truth:
         """A condition on a field that the packet does not have is false, also when negated."""
@@ -88,7 +99,10 @@ class View:
         return answer
 
 
-def _attempt(ask: Callable[[], Truth]) -> Truth:
+T = TypeVar("T")
+
+
+def _attempt(ask: Callable[[], T]) -> T | Unknown:
     """Code that is not qfilter's: scapy's dissectors, and the operator's predicates."""
     try:
         return ask()
@@ -97,5 +111,9 @@ def _attempt(ask: Callable[[], Truth]) -> Truth:
 
 
 def in_words(error: Exception) -> str:
-    """An exception as the detail of the cause `error`."""
-    return f"{type(error).__name__}: {error}"
+    """An exception as the detail of the cause `error`. Never raises, whatever the exception does."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - foreign code again
+        said = "it has no words"
+    return printable(f"{type(error).__name__}: {said}")

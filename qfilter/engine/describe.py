@@ -26,6 +26,8 @@ _MOST = 8
 """Elements of a list that are shown."""
 _BYTES = 48
 """Bytes of a text that are shown."""
+_WORDS = 200
+"""Characters of foreign words that are shown."""
 
 
 def condition(what: Condition) -> str:
@@ -101,6 +103,12 @@ def text(raw: bytes | str) -> str:
     shown = raw[:_BYTES].decode("latin-1").encode("ascii", "backslashreplace").decode()
     printable = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
     return f"'{printable}'" + (f"... ({len(raw)} bytes)" if len(raw) > _BYTES else "")
+
+
+def printable(words: str) -> str:
+    """Words of foreign code, on one line and bounded: nothing in them can move a terminal's cursor."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in words[:_WORDS])
+    return shown + ("..." if len(words) > _WORDS else "")
 
 
 def _names(field: str) -> dict[int, str]:

@@ -18,7 +18,7 @@ from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
 from qfilter.engine.sets import Element, LiveSet
 from qfilter.engine.tallies import Tallies, all_rules
-from qfilter.engine.value import ABSENT, Known, Unknown, exact
+from qfilter.engine.value import ABSENT, Absent, Known, Unknown, exact
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.report import Report
@@ -144,15 +144,17 @@ class ReferenceEngine:
         return self._buckets[rule].take(tuple(key), now) is not limit.over
 
     def _act(self, rule: Rule, evaluation: _Evaluation, now: int) -> Truth:
-        """Do a matching rule's actions; unknown when one of them needs a value that is."""
+        """Do a matching rule's actions, or none of them when one needs a value that is unknown."""
+        for action in rule.actions:
+            value = evaluation.view.read(action.element) if isinstance(action, UpdateSet) else ABSENT
+            if isinstance(needed := exact(value), Unknown):
+                return needed
         self._tallies.add("rule", rule.id, evaluation.packet.wire_length)
         for action in rule.actions:
-            unknown = self._do(action, rule, evaluation, now)
-            if unknown:
-                return unknown
+            self._do(action, rule, evaluation, now)
         return True
 
-    def _do(self, action: Action, rule: Rule, evaluation: _Evaluation, now: int) -> Unknown | None:
+    def _do(self, action: Action, rule: Rule, evaluation: _Evaluation, now: int) -> None:
         match action:
             case Log(prefix):
                 evaluation.effects.append(Logged(rule.id, rule.at, prefix))
@@ -163,21 +165,14 @@ class ReferenceEngine:
             case SetMark(value, mask):
                 evaluation.set_mark(value, mask)
             case UpdateSet():
-                return self._update(action, evaluation.view, now)
-        return None
+                self._update(action, evaluation.view, now)
 
-    def _update(self, action: UpdateSet, view: View, now: int) -> Unknown | None:
-        value = exact(view.read(action.element))
-        if value is ABSENT:
-            return None
-        if isinstance(value, Unknown):
-            return value
-        for element in _elements(value):
+    def _update(self, action: UpdateSet, view: View, now: int) -> None:
+        for element in _elements(exact(view.read(action.element))):
             if action.operation is SetOperation.ADD:
                 self._sets[action.set].add(element, action.timeout, now)
             else:
                 self._sets[action.set].delete(element)
-        return None
 
     def _final(self, rule: Rule, decision: Decision, evaluation: _Evaluation, now: int) -> Verdict:
         verdict = evaluation.verdict(decision, Reason.RULE, rule)
@@ -195,10 +190,16 @@ class ReferenceEngine:
         def contains(name: str, element: Element) -> bool:
             return self._sets[name].contains(element, now)
 
-        return View(decode(packet, self.policy.allow), self._clock, contains)
+        return View(decode(packet, self.policy.allow), self._clock, contains, self._answer_by(now))
+
+    def _answer_by(self, now: int) -> int | None:
+        deadline = self.policy.queue.deadline
+        return None if deadline is None else now + round(deadline * 1_000_000_000)
 
 
-def _elements(value: Known) -> tuple[Element, ...]:
+def _elements(value: Known | Unknown | Absent) -> tuple[Element, ...]:
+    if isinstance(value, Unknown | Absent):
+        return ()
     if isinstance(value, tuple):
         return value
     return (value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value,)

@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-import logging
-
-from scapy.config import conf
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
+from scapy.packet import NoPayload
 from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.decoded import Decoded, Fragment
-from qfilter.engine.value import ABSENT, Absent, Partial, Unknown
+from qfilter.engine.scapy_guard import guarded
+from qfilter.engine.value import ABSENT, Absent, Unknown
 from qfilter.fields import Family
 from qfilter.model.verdict import Reason
-from qfilter.scapy_layers import values
+from qfilter.scapy_layers import layer_class, values
 
 _MAX_LAYERS = 256
 """Layers of one packet that are looked at; scapy's lists of records are layers too."""
 
-# A packet that scapy gives up on must not pass for one without the layer: it has the outcome of the cause `error`.
-conf.debug_dissector = True
-logging.getLogger("scapy.runtime").setLevel(logging.CRITICAL)
 
+def missing(decoded: Decoded, layer: str, field: str) -> Unknown | None:
+    """Why scapy cannot be asked about a packet, or None.
 
-def dissect(decoded: Decoded) -> ScapyPacket:
-    """The packet as scapy sees it: up to the length that IP claims, as far as it was copied."""
-    data = decoded.packet.data[: decoded.here]
-    return IP(data) if decoded.family is Family.IPV4 else IPv6(data)
-
-
-def read_scapy(
-    decoded: Decoded, dissected: ScapyPacket, layer: str, field: str
-) -> tuple[int | bytes, ...] | Partial | Unknown | Absent:
-    """The values of a field in every layer of that class; absent without one, unknown where bytes are missing."""
-    found = [each for each in _layers(dissected) if type(each).__name__ == layer]
-    known = tuple(value for each in found for value in values(each, field))
-    rest = _missing(decoded, f"scapy.{layer}.{field}")
-    if rest is not None:
-        return Partial(known, None, rest)
-    return known if found else ABSENT
-
-
-def _missing(decoded: Decoded, detail: str) -> Unknown | None:
+    It guesses what a layer is from bytes and lengths: of a part of a packet it may read what the whole does not have.
+    """
+    detail = f"scapy.{layer}.{field}"
+    if decoded.malformed is not None:
+        return Unknown(Reason.MALFORMED, decoded.malformed)
     if decoded.fragment is not Fragment.WHOLE:
         return Unknown(Reason.FRAGMENT, detail)
     return Unknown(Reason.TRUNCATED, detail) if decoded.here < decoded.end else None
 
 
+def dissect(decoded: Decoded) -> tuple[ScapyPacket, ...]:
+    """The layers of a packet, and the records inside them, in its order: up to the length that IP claims.
+
+    Raises GaveUpError, and whatever scapy raises.
+    """
+    data = decoded.packet.data[: decoded.end]
+    with guarded():
+        return tuple(_layers(IP(data) if decoded.family is Family.IPV4 else IPv6(data)))
+
+
+def read_scapy(layers: tuple[ScapyPacket, ...], layer: str, field: str) -> tuple[int | bytes, ...] | Absent:
+    """The values of a field in every layer of that class; absent where no such layer has it."""
+    wanted = layer_class(layer)
+    having = [each for each in layers if type(each) is wanted and each.fields.get(field) is not None]
+    return tuple(value for each in having for value in values(each, field)) if having else ABSENT
+
+
 def _layers(packet: ScapyPacket) -> list[ScapyPacket]:
-    """The packet's layers and the records inside them, in the packet's order."""
     layers: list[ScapyPacket] = []
     waiting: list[ScapyPacket] = [packet]
     while waiting:
@@ -56,11 +56,8 @@ def _layers(packet: ScapyPacket) -> list[ScapyPacket]:
             raise ValueError(f"more than {_MAX_LAYERS} layers")
         layer = waiting.pop(0)
         layers.append(layer)
-        held = [layer.getfieldval(field.name) for field in layer.fields_desc if field.holds_packets]
+        # Only what was dissected: a field that the packet does not have would answer with its default.
+        held = [layer.fields.get(field.name) for field in layer.fields_desc if field.holds_packets]
         records = [each for value in held for each in (value if isinstance(value, list) else [value])]
-        waiting = [*(each for each in (*records, layer.payload) if _is_layer(each)), *waiting]
-    return layers
-
-
-def _is_layer(what: object) -> bool:
-    return isinstance(what, ScapyPacket) and type(what).__name__ != "NoPayload"
+        waiting = [each for each in (*records, layer.payload) if isinstance(each, ScapyPacket)] + waiting
+    return [layer for layer in layers if not isinstance(layer, NoPayload)]
