@@ -2,7 +2,7 @@
 
 The order is what keeps a mistake from opening or closing the machine: the policy's tests pass, the queues are bound,
 then the kernel rules are installed; at the end the rules are removed, what is queued gets its verdict, and then the
-queues are let go. A crash in between leaves the rules, and with them the outcome of `no_listener`.
+queues are let go. A failure in between leaves the rules, and with them the outcome of `no_listener`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,7 @@ from qfilter.compiler import compile_policy
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
 from qfilter.engine.summary import summary
-from qfilter.errors import PolicyError, UnsupportedError
+from qfilter.errors import PolicyError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import EventType, event, verdict_event, worth_recording
 from qfilter.model.packet import Packet
@@ -31,7 +32,7 @@ from qfilter.model.report import Report
 from qfilter.model.verdict import Verdict
 from qfilter.netlink.capabilities import queue_flags
 from qfilter.netlink.nfnetlink import ConfigFlag
-from qfilter.netlink.queues import bound_queues
+from qfilter.netlink.queues import BoundQueue, bound_queues
 from qfilter.queues import ip_queue
 from qfilter.queues.base import PacketQueue
 from qfilter.queues.nfqueue import NfQueue
@@ -68,9 +69,10 @@ def prepare(policy: Policy, *, install: bool = True, backend: Backend | None = N
 
 
 class Service:
-    """A plan in force, from `start` or the beginning of a `with` block to `close` or its end.
+    """A plan in force, from `start` or the beginning of a `with` block to `close` or its end. It serves once.
 
-    Packets are judged in a thread of the service's own. Its methods may be called from any other thread.
+    Packets are judged in a thread of the service's own. Its methods may be called from any other thread of the same
+    network namespace.
     """
 
     def __init__(self, plan: Plan, outputs: Outputs | None = None, *, keep_rules: bool = False) -> None:
@@ -79,71 +81,91 @@ class Service:
         self._keep_rules = keep_rules
         self._engine = ReferenceEngine(plan.policy)
         self._queues: tuple[PacketQueue, ...] = ()
+        self._losses: tuple[Mapping[str, object], ...] = ()
         self._busy = threading.Lock()
-        self._ended = threading.Event()
+        # Not an Event: its lock may be held by the very thread that a signal interrupts.
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._failure: BaseException | None = None
         self._stopping = False
         self._draining = False
-        self._failure: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._told: Mapping[int, Mapping[str, object]] = {}
         self._looked = 0.0
+        self._undo = ExitStack()
 
     def start(self) -> None:
         """Bind, serve, install. Raises what any of it raises, and then nothing is left behind."""
         with ExitStack() as undo:
+            if self.plan.kernel is not None:
+                undo.enter_context(firewall.lock())
             self._queues = _open_queues(self.plan, undo)
-            self._record(EventType.START, self._in_force())
-            self._thread = threading.Thread(target=self._serve, name="qfilter-queues", daemon=True)
-            self._thread.start()
-            undo.callback(self._end_thread)
+            self._losses = _lost(self._queues, {})
+            self._record(EventType.START, self.in_force)
+            undo.callback(self._record_stop)
+            self._start_thread(undo)
             if self.plan.kernel is not None:
                 firewall.install(self.plan.kernel)
-            undo.pop_all()
+                undo.callback(self._remove_rules)
+            self._undo = undo.pop_all()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until `stop` was called or serving ended by itself; False after `timeout` seconds.
 
         Raises what ended it when that was not `stop`: a queue that is gone, for example.
         """
-        ended = self._ended.wait(timeout)
+        try:
+            self._ended.get(timeout=timeout)
+        except Empty:
+            return False
+        self._ended.put(None)
         if self._failure is not None:
             raise self._failure
-        return ended
+        return True
 
     def stop(self) -> None:
         """Ask `wait` to return. Safe in a signal handler."""
-        self._ended.set()
+        self._ended.put(None)
 
     def close(self) -> None:
         """Remove the rules, decide what is queued, let the queues go. A second call does nothing.
 
-        Raises FirewallError when rules are left; the queues are let go all the same, so that what those rules queue
-        has the outcome of `no_listener`.
+        After serving has failed the rules stay, and with them the outcome of `no_listener`. Raises FirewallError when
+        rules are left that should not be; the queues are let go all the same, so that what those rules queue has that
+        outcome too.
         """
-        self._ended.set()
-        if self._thread is None:
-            return
-        try:
-            if self.plan.kernel is not None and not self._keep_rules:
-                firewall.remove()
-                self._draining = True
-        finally:
-            self._end_thread()
-            for queue in self._queues:
-                queue.close()
-            os.close(self._wake)
-            self._record(EventType.STOP, self._totals())
+        self.stop()
+        self._undo.close()
 
-    def report(self) -> Report:
-        """What has been counted so far."""
-        with self._busy:
-            return self._engine.report()
+    @property
+    def failed(self) -> bool:
+        """Whether serving ended by itself."""
+        return self._failure is not None
 
     @property
     def queues(self) -> tuple[PacketQueue, ...]:
         """The bound queues, with their counters."""
         return self._queues
+
+    @property
+    def in_force(self) -> Mapping[str, object]:
+        """What the `start` event says."""
+        policy, kernel = self.plan.policy, self.plan.kernel
+        return {
+            "file": policy.path,
+            "queues": list(dict.fromkeys(queue.number for queue in self._queues)),
+            "backend": None if kernel is None else kernel.backend,
+            "default": {hook: str(default.decision) for hook, default in policy.defaults.items()},
+            "on_failure": dict(policy.on_failure),
+            "copy_range": self.plan.copy_range,
+        }
+
+    @property
+    def losses(self) -> tuple[Mapping[str, object], ...]:
+        """What each queue had lost when it was last looked at, as the `queue` event says it."""
+        return self._losses
+
+    def report(self) -> Report:
+        """What has been counted so far."""
+        with self._busy:
+            return self._engine.report()
 
     def __enter__(self) -> Self:
         self.start()
@@ -153,11 +175,32 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is None and self._failure is not None:
+            raise self._failure
 
-    def _serve(self) -> None:
+    def _start_thread(self, undo: ExitStack) -> None:
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        undo.callback(os.close, wake)
+        thread = threading.Thread(target=self._serve, args=(wake,), name="qfilter-queues", daemon=True)
+
+        def end() -> None:
+            self._stopping = True
+            os.eventfd_write(wake, 1)
+            thread.join()
+
+        thread.start()
+        undo.callback(end)
+
+    def _remove_rules(self) -> None:
+        # To remove them because something broke would open what they close.
+        if not self._keep_rules and not self.failed:
+            firewall.remove()
+            self._draining = True
+
+    def _serve(self, wake: int) -> None:
         try:
             with selectors.DefaultSelector() as selector:
-                selector.register(self._wake, selectors.EVENT_READ)
+                selector.register(wake, selectors.EVENT_READ)
                 for queue in self._queues:
                     selector.register(queue, selectors.EVENT_READ, queue)
                 while not self._stopping:
@@ -167,15 +210,20 @@ class Service:
                     self._look_for_losses()
             if self._draining:
                 for queue in self._queues:
-                    while self._receive(queue):
-                        pass
+                    self._drain(queue)
         except BaseException as failure:  # noqa: BLE001 - `wait` raises it where somebody can act on it
             self._failure = failure
-            self._ended.set()
+            self._ended.put(None)
 
     def _receive(self, queue: PacketQueue) -> int:
         with self._busy:
             return queue.receive(self._judge)
+
+    def _drain(self, queue: PacketQueue) -> None:
+        """What waits at most: somebody else's rules may go on filling the queue."""
+        left = self.plan.policy.queue.length
+        while left > 0 and (judged := self._receive(queue)):
+            left -= judged
 
     def _judge(self, packet: Packet) -> Verdict:
         verdict = self._engine.decide(packet)
@@ -185,55 +233,48 @@ class Service:
         self._outputs.capture(packet, verdict)
         return verdict
 
-    def _end_thread(self) -> None:
-        self._stopping = True
-        os.eventfd_write(self._wake, 1)
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
     def _record(self, kind: EventType, values: Mapping[str, object]) -> None:
         self._outputs.put(event(kind, time.time(), {"policy": self.plan.policy.digest, **values}))
 
-    def _in_force(self) -> Mapping[str, object]:
-        policy, kernel = self.plan.policy, self.plan.kernel
-        return {
-            "file": policy.path,
-            "queues": [queue.number for queue in self._queues],
-            "backend": None if kernel is None else kernel.backend,
-            "default": {hook: str(default.decision) for hook, default in policy.defaults.items()},
-            "on_failure": dict(policy.on_failure),
-            "copy_range": self.plan.copy_range,
-        }
-
-    def _totals(self) -> Mapping[str, object]:
+    def _record_stop(self) -> None:
+        self._losses = _lost(self._queues, bound_queues())
         report = self._engine.report()
-        outcome = self._outputs.outcome
-        return {
+        totals = {
             "packets": report.total.packets,
             "bytes": report.total.bytes,
             "verdicts": {kind: tally.packets for kind, tally in report.verdicts.items()},
-            "queues": _losses(self._queues, {}),
-            "events_lost": outcome.lost,
+            "queues": list(self._losses),
+            "events_lost": self._outputs.outcome.lost,
         }
+        self._record(EventType.STOP, totals)
 
     def _look_for_losses(self) -> None:
-        """What the kernel lost is in no verdict: it becomes an event when it has grown."""
+        """What the kernel lost is in no verdict: it becomes an event when it has grown.
+
+        Raises QueueError for a queue that is not ours any more.
+        """
         now = time.monotonic()
         if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        losses = _losses(self._queues, {number: row.dropped_full for number, row in bound_queues().items()})
-        for number, values in losses.items():
-            if values != self._told.get(number) and any(values.values()):
-                self._record(EventType.QUEUE, {"queue": number, **values})
-        self._told = losses
+        bound = bound_queues()
+        for queue in self._queues:
+            if queue.family is None and queue.number not in bound:
+                raise QueueError(f"serve queue {queue.number}", "it is no longer bound")
+        losses = _lost(self._queues, bound)
+        for each, before in zip(losses, self._losses, strict=True):
+            if each != before:
+                self._record(EventType.QUEUE, each)
+        self._losses = losses
 
 
-def _losses(queues: tuple[PacketQueue, ...], full: Mapping[int, int]) -> dict[int, Mapping[str, object]]:
-    return {
-        queue.number: {
-            "queue_full": full.get(queue.number, 0),
+def _lost(queues: tuple[PacketQueue, ...], bound: Mapping[int, BoundQueue]) -> tuple[Mapping[str, object], ...]:
+    """Per queue: what the kernel dropped or let past, and what the queue decided or cut itself. In packets."""
+    return tuple(
+        {
+            "queue": queue.number,
+            "family": queue.family,
+            "queue_full": bound[queue.number].dropped_full if queue.family is None and queue.number in bound else 0,
             "socket_full": queue.counters.lost,
             "cut": queue.counters.truncated,
             "errors": {os.strerror(number): count for number, count in sorted(queue.counters.errors.items())},
@@ -241,7 +282,7 @@ def _losses(queues: tuple[PacketQueue, ...], full: Mapping[int, int]) -> dict[in
             "last_failure": queue.counters.last_failure,
         }
         for queue in queues
-    }
+    )
 
 
 def _open_queues(plan: Plan, undo: ExitStack) -> tuple[PacketQueue, ...]:

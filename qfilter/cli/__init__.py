@@ -1,38 +1,45 @@
 """The command `qfilter`: one file a command.
 
 Exit codes:
-  0    done, and what was asked about is in order
-  1    it is not: the policy does not load, a test failed, kernel rules differ, the capture is damaged
+  0    done, and what was asked about is in order; `run` was ended by a signal
+  1    it is not: the policy does not load, a test failed, kernel rules differ,
+       the capture is damaged, a file cannot be read or written
   2    the command line is wrong
   3    root or CAP_NET_ADMIN is missing
   4    this machine cannot do it, or a queue or a firewall tool refused
+  5    a fault of qfilter's own
   130  ended by Ctrl-C
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
 
-from qfilter.cli.output import report_error
+from qfilter.cli.output import report_error, report_fault, report_file
 from qfilter.errors import QFilterError
 
-# By name, so that `qfilter --help` does not load what only other commands need.
 _COMMANDS = {
-    "check": "check",
-    "test": "test",
-    "explain": "explain",
-    "replay": "replay",
-    "install": "install",
-    "remove": "remove",
-    "status": "status",
-    "run": "run",
-    "schema": "schema",
-    "fields": "fields",
-    "completion": "completion",
+    "check": "Say what is wrong or odd about a policy.",
+    "test": "Run the tests of a policy, and tell which rules have none.",
+    "explain": "Tell why a packet gets its verdict.",
+    "replay": "Judge the packets of a capture.",
+    "install": "Install the kernel rules of a policy, without serving them.",
+    "remove": "Remove every kernel rule of qfilter's.",
+    "status": "Show what is installed and who holds the queues.",
+    "run": "Put a policy in force.",
+    "schema": "Print the JSON Schema of policy files.",
+    "fields": "List what a match can look at.",
+    "completion": "Print the completion script of a shell.",
 }
+"""Each is in the module of its name; `qfilter --help` loads none of them."""
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read standard output has seen enough, as in `qfilter replay ... | head`."""
 
 
 class _Commands(click.Group):
@@ -42,12 +49,24 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"qfilter.cli.{_COMMANDS[cmd_name]}").command
+        command: click.Command = import_module(f"qfilter.cli.{cmd_name}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as gone:
+            raise _ReaderGoneError from gone  # click would end with 1, which means something else here
 
 
 @click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="\b" + (__doc__ or "")[48:]
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\n" + (__doc__ or "").partition("\n\n")[2],
 )
 @click.version_option(package_name="qfilter-firewall", prog_name="qfilter")
 def cli() -> None:
@@ -55,22 +74,30 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; the process ends with one of the exit codes above."""
+    """Run the command line; the process ends with one of the exit codes above, and never with a traceback."""
     try:
-        code = cli.main(prog_name="qfilter", standalone_mode=False)
-    except click.exceptions.Exit as end:
-        code = end.exit_code
+        code = _run()
+        sys.stdout.flush()
+    except (_ReaderGoneError, BrokenPipeError):
+        # What is still in its buffer has nowhere to go when Python flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return cli.main(prog_name="qfilter", standalone_mode=False) or 0
     except click.exceptions.Abort:
-        code = 130
+        return 130
     except click.ClickException as mistake:
         mistake.show()
-        code = mistake.exit_code
+        return mistake.exit_code
     except QFilterError as error:
-        code = report_error(error)
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # Whoever read us has seen enough, as in `qfilter replay ... | head`.
-        sys.stderr.close()
-        code = 0
-    sys.exit(code or 0)
+        return report_error(error)
+    except _ReaderGoneError:
+        raise
+    except OSError as error:
+        return report_file(error)
+    except Exception as fault:  # noqa: BLE001 - people get a line, not a traceback
+        return report_fault(fault)

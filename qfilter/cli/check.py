@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qfilter.cli.output import console, diagnostics_as_json, write_diagnostics, write_json
+from qfilter.cli.output import diagnostics_as_json, write_diagnostics, write_json
 from qfilter.engine.selftest import run_tests
 from qfilter.engine.tallies import all_rules
 from qfilter.errors import Diagnostic, PolicyError
@@ -25,7 +25,7 @@ def command(context: click.Context, policy: str, form: str) -> None:
     else:
         write_diagnostics(diagnostics)
         if loaded is not None and not errors:
-            console().print(_summary(loaded))
+            click.echo(_summary(loaded))
     context.exit(1 if errors else 0)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import click
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Iterator
 
-from qfilter.cli.output import console, decision_text, write_json
+import click
+
+from qfilter.cli.output import console, style_on, write_json
 from qfilter.cli.packets import hook_options, packet_of_capture
 from qfilter.engine.build import build
 from qfilter.engine.described import from_hex
@@ -14,6 +14,7 @@ from qfilter.engine.explain import Explanation, Step, explain
 from qfilter.engine.expression import from_scapy
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.value import Unknown
+from qfilter.events.line import Style, visible
 from qfilter.model.hook import Hook
 from qfilter.policy.load import load, load_packet
 
@@ -66,46 +67,44 @@ def command(
     if form == "json":
         write_json(_as_dict(explanation))
     else:
-        _tell(explanation, every, console())
+        click.echo("\n".join(_lines(explanation, every, style_on(console()))))
 
 
 _NEAREST = 5
 """Rules that were missed and are shown without `--all`."""
 
 
-def _tell(explanation: Explanation, every: bool, out: Console) -> None:
+def _lines(explanation: Explanation, every: bool, style: Style) -> Iterator[str]:
     verdict, packet = explanation.verdict, explanation.packet
-    out.print(Text.assemble("verdict  ", decision_text(verdict.decision)))
-    out.print(Text(f"reason   {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")))
-    if verdict.rule or verdict.at:
-        out.print(Text(f"by       {verdict.rule or f'default of {packet.hook}'} at {verdict.at}"))
-    out.print(Text("packet   " + " ".join(f"{name}={value}" for name, value in explanation.fields)))
-    matched = [step for step in explanation.steps if step.truth is True]
+    yield f"verdict  {style(str(verdict.decision), verdict.decision.kind)}"
+    yield f"reason   {verdict.reason}" + (f": {visible(verdict.detail)}" if verdict.detail else "")
+    if verdict.at:
+        yield f"by       {verdict.rule or f'default of {packet.hook}'} at {verdict.at}"
+    yield "packet   " + " ".join(f"{name}={visible(value)}" for name, value in explanation.fields)
+    matched = [step.rule for step in explanation.steps if step.truth is True]
     if matched:
-        out.print(Text("matched", style="bold"))
-        for step in matched:
-            out.print(Text(f"  {step.rule.id} at {step.rule.at}"))
+        yield style("matched", "header")
+        yield from (f"  {rule.id} at {rule.at}" for rule in matched)
     missed = explanation.near_misses
     shown = missed if every else missed[:_NEAREST]
     if shown:
-        out.print(Text("not matched, nearest first", style="bold"))
+        yield style("not matched, nearest first", "header")
         for step in shown:
-            _tell_miss(step, out)
+            yield from _miss(step, style)
     if len(shown) < len(missed):
-        out.print(Text(f"  and {len(missed) - len(shown)} more, see --all", style="dim"))
+        yield style(f"  and {len(missed) - len(shown)} more, see --all", "dim")
 
 
-def _tell_miss(step: Step, out: Console) -> None:
-    state = f"unknown: {step.truth.reason}" if isinstance(step.truth, Unknown) else ""
-    out.print(Text(f"  {step.rule.id} at {step.rule.at} {state}".rstrip()))
-    if not step.failed and not state:
-        out.print(
-            Text("    over its limit" if step.rule.limit and not step.rule.limit.over else "    within its limit")
-        )
+def _miss(step: Step, style: Style) -> Iterator[str]:
+    unknown = f" unknown: {step.truth.reason}" if isinstance(step.truth, Unknown) else ""
+    yield f"  {step.rule.id} at {step.rule.at}{unknown}"
+    if not step.failed and not unknown:
+        over = step.rule.limit is not None and step.rule.limit.over
+        yield style(f"    {'within' if over else 'over'} its limit", "dim")
     for part in step.failed:
         found = f": {part.found}" if part.found else ""
         where = f" (line {part.at.line})" if part.at else ""
-        out.print(Text(f"    {part.condition}{where}{found}", style="dim"))
+        yield style(visible(f"    {part.condition}{where}{found}"), "dim")
 
 
 def _as_dict(explanation: Explanation) -> dict[str, object]:

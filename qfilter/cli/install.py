@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from qfilter import firewall
-from qfilter.cli.output import console
 from qfilter.daemon import prepare
-from qfilter.errors import UnsupportedError
 from qfilter.model.policy import Backend
 from qfilter.policy.load import load
 
@@ -38,13 +36,12 @@ def command(policy: str, only_print: bool, backend: Backend | None) -> None:
     `no_listener`. `qfilter run` alone installs and removes the rules by itself.
     """
     plan = prepare(load(policy), backend=backend)
-    if plan.kernel is None:
-        raise UnsupportedError("no kernel rules to install")
+    assert plan.kernel is not None
     if only_print:
         click.echo(firewall.render(plan.kernel, firewall.families()), nl=False)
         return
-    done = firewall.install(plan.kernel)
-    out = console()
+    with firewall.lock():
+        done = firewall.install(plan.kernel)
     for step in done:
-        out.print(f"{step}", markup=False)
-    out.print(f"installed by {plan.kernel.backend}" if done else "already installed: nothing to do", markup=False)
+        click.echo(f"{step}")
+    click.echo(f"installed by {plan.kernel.backend}" if done else "already installed: nothing to do")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable
+from typing import NoReturn
 
-import click
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.table import Table
+from rich.style import Style as Look
 from rich.text import Text
 
 from qfilter.errors import (
@@ -20,17 +22,20 @@ from qfilter.errors import (
     QueueError,
     UnsupportedError,
 )
-from qfilter.model.report import Report, Tally
-from qfilter.model.verdict import Decision, Kind
+from qfilter.events.line import Style, plain
+from qfilter.model.verdict import Kind
 from qfilter.policy.render import as_dict, as_text
 
-COLOURS = {
+_LOOKS = {
     Kind.ACCEPT: "green",
     Kind.DROP: "red",
     Kind.REJECT: "magenta",
     Kind.QUEUE: "cyan",
     Kind.REPEAT: "cyan",
+    "failure": "bold red",
+    "dim": "dim",
 }
+"""By the names of `qfilter.events.line.Style`; what is not here is bold."""
 
 _CODES: tuple[tuple[type[QFilterError], int], ...] = (
     (PrivilegeError, 3),
@@ -40,9 +45,24 @@ _CODES: tuple[tuple[type[QFilterError], int], ...] = (
 )
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Left to `main`, which knows the exit code."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on standard output or error. rich knows terminals and NO_COLOR."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return _Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def style_on(out: Console) -> Style:
+    """The looks of lines and tables on a console: none but on a terminal that takes colours. Safe in any thread."""
+    if not out.is_terminal or out.no_color or out.color_system is None:
+        return plain
+    looks = {name: Look.parse(look) for name, look in _LOOKS.items()}
+    other = Look.parse("bold")
+    return lambda text, name: looks.get(name, other).render(text, color_system=ColorSystem.STANDARD)
 
 
 def report_error(error: QFilterError) -> int:
@@ -50,8 +70,22 @@ def report_error(error: QFilterError) -> int:
     if isinstance(error, PolicyError):
         write_diagnostics(error.diagnostics)
     else:
-        console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        _write_error(str(error))
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
+
+
+def report_file(error: OSError) -> int:
+    """The same for a file that cannot be read or written."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    _write_error(f"{where}{error.strerror or error}")
+    return 1
+
+
+def report_fault(fault: Exception) -> int:
+    """The same for what nobody expected: enough to report it by."""
+    place = traceback.extract_tb(fault.__traceback__)[-1]
+    _write_error(f"a fault of qfilter's own: {type(fault).__name__}: {fault} ({place.filename}:{place.lineno})")
+    return 5
 
 
 def write_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
@@ -76,41 +110,5 @@ def diagnostics_as_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, obj
     return [dict(as_dict(diagnostic)) for diagnostic in diagnostics]
 
 
-def decision_text(decision: Decision | None) -> Text:
-    """A decision in its colour."""
-    return Text("-", style="dim") if decision is None else Text(str(decision), style=COLOURS[decision.kind])
-
-
-def write_report(report: Report, out: Console) -> None:
-    """The table of rules, then what no rule decided."""
-    table = Table(title="rules", title_justify="left", box=None, pad_edge=False)
-    for name in ("rule", "verdict", "packets", "bytes", "at"):
-        table.add_column(name, justify="right" if name in ("packets", "bytes") else "left", no_wrap=True)
-    for row in report.rules:
-        _add(table, row.rule, decision_text(row.decision), row.tally, str(row.at))
-    for hook, tally in report.defaults.items():
-        _add(table, f"default of {hook}", Text(""), tally, "")
-    for cause, tally in report.causes.items():
-        if tally.packets:
-            _add(table, f"on_failure {cause}", Text(""), tally, "")
-    for name, tally in report.counters.items():
-        _add(table, f"count {name}", Text(""), tally, "")
-    out.print(table)
-    total = report.total
-    verdicts = ", ".join(f"{tally.packets} {kind}" for kind, tally in report.verdicts.items() if tally.packets)
-    out.print(f"{total.packets} packets, {total.bytes} bytes" + (f": {verdicts}" if verdicts else ""))
-    for code, packets in report.malformed.items():
-        out.print(f"malformed {code}: {packets}")
-    for name, live in report.sets.items():
-        refused = f", {live.refused} refused because it is full" if live.refused else ""
-        out.print(f"set {name}: {live.elements} elements, {live.added} added{refused}")
-
-
-def _add(table: Table, name: str, decision: Text, tally: Tally, at: str) -> None:
-    style = "" if tally.packets else "dim"
-    table.add_row(Text(name, style=style), decision, str(tally.packets), str(tally.bytes), Text(at, style="dim"))
-
-
-def fail(message: str) -> click.UsageError:
-    """A mistake on the command line."""
-    return click.UsageError(message)
+def _write_error(message: str) -> None:
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), message))

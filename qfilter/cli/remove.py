@@ -5,14 +5,16 @@ from __future__ import annotations
 import click
 
 from qfilter import firewall
-from qfilter.cli.output import console
 
 
 @click.command("remove", epilog="Example: sudo qfilter remove")
 def command() -> None:
-    """Remove every chain and jump of qfilter's, by whatever tool it was installed; leave everybody else's rules."""
-    done = firewall.remove()
-    out = console()
+    """Remove every chain and jump of qfilter's, by whatever tool it was installed; leave everybody else's rules.
+
+    While `qfilter run` looks after its rules they stay: end it, and it removes them.
+    """
+    with firewall.lock():
+        done = firewall.remove()
     for step in done:
-        out.print(f"{step}", markup=False)
-    out.print("removed" if done else "nothing of qfilter's is installed", markup=False)
+        click.echo(f"{step}")
+    click.echo("removed" if done else "nothing of qfilter's is installed")

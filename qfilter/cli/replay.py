@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from qfilter.cli.output import console, report_error, write_report
+from qfilter.cli.output import console, report_error, style_on
 from qfilter.cli.packets import hook_options, to_packet
 from qfilter.engine.clock import Clock
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.summary import summary
 from qfilter.errors import CaptureError
-from qfilter.events.line import render
+from qfilter.events.line import render as render_line
 from qfilter.events.record import verdict_event
+from qfilter.events.table import render as render_table
 from qfilter.model.hook import Hook
-from qfilter.model.packet import Packet
 from qfilter.model.verdict import Verdict
 from qfilter.policy.load import load
 from qfilter.queues.captures import CapturedPacket, read_capture
@@ -46,6 +46,7 @@ def command(
     time = _RecordedTime()
     engine = ReferenceEngine(loaded, Clock(monotonic=time.now))
     where = hook or next(iter(loaded.defaults))
+    style = style_on(console())
     without_ip, code = 0, 0
     try:
         for captured in _with_progress(capture, read_capture(capture)):
@@ -55,21 +56,19 @@ def command(
                 continue
             packet = to_packet(captured, where, iif, oif)
             verdict = engine.decide(packet)
-            print(
-                json.dumps(_row(captured, verdict)) if as_json else f"{captured.n:>6} {_line(captured.n, engine, packet, verdict)}"
-            )
+            if as_json:
+                row = json.dumps(_row(captured, verdict))
+            else:
+                ends = summary(engine, packet)
+                what = verdict_event(verdict, packet, ends, policy=loaded.digest, now=0.0)
+                row = f"{captured.n:>6}  {render_line(what, style)}"
+            sys.stdout.write(f"{row}\n")
     except CaptureError as error:
         code = report_error(error)
-    out = console(stderr=as_json)
-    write_report(engine.report(), out)
-    if without_ip:
-        out.print(f"{without_ip} frames without IPv4 or IPv6 were passed over")
+    without = [f"{without_ip:,} frames without IPv4 or IPv6 were passed over"] if without_ip else []
+    table = render_table(engine.report(), style_on(console(stderr=as_json)), without)
+    click.echo(table, nl=False, err=as_json)
     context.exit(code)
-
-
-def _line(n: int, engine: ReferenceEngine, packet: Packet, verdict: Verdict) -> str:
-    what = verdict_event(verdict, packet, summary(engine, packet), policy=engine.policy.digest, now=0.0)
-    return f"{n:>6}  {render(what)}"
 
 
 def _with_progress(path: str, packets: Iterator[CapturedPacket]) -> Iterator[CapturedPacket]:
@@ -77,18 +76,24 @@ def _with_progress(path: str, packets: Iterator[CapturedPacket]) -> Iterator[Cap
     if sys.stdout.isatty() or not sys.stderr.isatty():
         yield from packets
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (TextColumn("replay"), BarColumn(), TextColumn("{task.fields[n]} packets"), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("replay", total=Path(path).stat().st_size, visible=False)
+        task = progress.add_task("replay", total=_size(path), visible=False, n=0)
         for packet in packets:
             yield packet
             progress.advance(task, len(packet.data or b"") + _RECORD)
             if packet.n % _REFRESH == 0:
-                progress.update(task, visible=(progress.tasks[0].elapsed or 0.0) > 1.0, refresh=True)
+                late = (progress.tasks[0].elapsed or 0.0) > _PATIENCE
+                progress.update(task, visible=late, n=packet.n, refresh=late)
 
 
-_RECORD, _REFRESH = 16, 64
-"""Bytes of a record's header in a pcap, near enough for a bar; packets between two looks at the time."""
+def _size(path: str) -> int | None:
+    """Bytes of a capture; None when it is compressed and nobody knows how far it goes."""
+    return None if path.endswith(".gz") else Path(path).stat().st_size
+
+
+_RECORD, _REFRESH, _PATIENCE = 16, 64, 1.0
+"""Bytes of a record's header, near enough for a bar; packets between two looks at the time; seconds without a bar."""
 
 
 class _RecordedTime:

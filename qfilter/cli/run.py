@@ -5,22 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 
 import click
-from rich.markup import escape
 
 from qfilter.cli.install import backend_option
-from qfilter.cli.output import COLOURS, console, write_diagnostics, write_report
+from qfilter.cli.output import console, style_on, write_diagnostics
 from qfilter.daemon import Service, prepare
-from qfilter.errors import UnsupportedError
-from qfilter.events.line import Style, plain
+from qfilter.events.line import in_force, losses
 from qfilter.events.outputs import Outputs
-from qfilter.events.writer import Outcome
-from qfilter.model.plan import Plan
+from qfilter.events.table import render
 from qfilter.model.policy import Backend
-from qfilter.model.verdict import Kind
 from qfilter.policy.load import load
 
 
@@ -38,9 +34,7 @@ from qfilter.policy.load import load
     help="Events on standard output; auto is a readable line on a terminal and JSON elsewhere.",
 )
 @backend_option
-@click.pass_context
 def command(
-    context: click.Context,
     policy: str,
     no_install: bool,
     keep_rules: bool,
@@ -52,7 +46,8 @@ def command(
     """Put POLICY in force: check it, run its tests, bind its queues, install the kernel rules, judge until SIGTERM.
 
     At the end, which Ctrl-C brings about too, the kernel rules are removed, then the queues are let go, and the table
-    of rules is printed. SIGHUP opens the events file anew.
+    of rules is printed. SIGHUP opens the events file anew. When serving fails, the kernel rules stay, so that nothing
+    passes for it; `qfilter remove` takes them away.
     """
     loaded = load(policy)
     write_diagnostics(loaded.warnings)
@@ -61,14 +56,12 @@ def command(
     outputs = _outputs(form, lines, events, captures)
     service = Service(plan, outputs, keep_rules=keep_rules)
     try:
-        with _signals(service, outputs), service:
-            _say(_in_force(plan, service))
+        with _signals(service, outputs), closing(outputs), service:
+            _say_start(service, lines)
             service.wait()
     finally:
-        outcome = outputs.close()
-    write_report(service.report(), console(stderr=not lines))
-    _say_losses(outcome, service)
-    context.exit(0)
+        if service.queues:
+            _tell_end(service, outputs, lines)
 
 
 @contextmanager
@@ -92,49 +85,39 @@ def _outputs(form: str, lines: bool, events: str | None, captures: str) -> Outpu
     outputs = Outputs()
     try:
         if form != "none":
-            outputs.to_stdout(json=not lines, style=_style())
+            outputs.to_stdout(json=not lines, style=style_on(console()))
         if events is not None:
             outputs.to_file(events)
         outputs.captures_in(captures)
-    except OSError as error:
+    except OSError:
         outputs.close()
-        raise UnsupportedError(f"{error.filename}: {error.strerror}: expected a place to write to") from None
+        raise
     return outputs
 
 
-def _style() -> Style:
-    """Colours by name where there is a terminal that takes them."""
-    out = console()
-    if not out.is_terminal or out.no_color:
-        return plain
-    looks = {kind.value: colour for kind, colour in COLOURS.items()} | {"failure": "bold red", "dim": "dim"}
-
-    def style(text: str, name: str) -> str:
-        with out.capture() as captured:
-            out.print(escape(text), style=looks.get(name, "bold"), end="", markup=False)
-        return captured.get()
-
-    return style
-
-
-def _in_force(plan: Plan, service: Service) -> str:
-    defaults = ", ".join(f"{hook} {default.decision}" for hook, default in plan.policy.defaults.items())
-    queues = ", ".join(str(queue.number) for queue in service.queues)
-    rules = "kernel rules of your own" if plan.kernel is None else f"kernel rules by {plan.kernel.backend}"
-    open_causes = [cause for cause, kind in plan.policy.on_failure.items() if kind is Kind.ACCEPT]
-    failures = f"accepts on {', '.join(open_causes)}" if open_causes else "every failure drops"
-    return f"serving {plan.policy.path}: queue {queues}, {rules}, default {defaults}, {failures}"
-
-
-def _say_losses(outcome: Outcome, service: Service) -> None:
-    if outcome.lost:
-        _say(f"{outcome.lost} events or captured packets were lost" + (f": {outcome.error}" if outcome.error else ""))
+def _say_start(service: Service, lines: bool) -> None:
+    """In lines the event tells the rest."""
+    _say(f"serving {service.plan.policy.path if lines else in_force(service.in_force)}")
     for queue in service.queues:
-        if queue.counters.lost:
-            _say(f"queue {queue.number}: {queue.counters.lost} packets found the socket full")
-        for cause, count in sorted(queue.counters.failures.items()):
-            _say(f"queue {queue.number}: {count} packets decided by {cause}: {queue.counters.last_failure}")
+        for warning in queue.warnings:
+            _say(warning)
+
+
+def _tell_end(service: Service, outputs: Outputs, lines: bool) -> None:
+    outcome = outputs.outcome
+    lost = [text for queue in service.losses if (text := losses(queue))]
+    if outcome.lost:
+        why = f": {outcome.error}" if outcome.error else ""
+        lost.append(f"{outcome.lost:,} events or captured packets were lost{why}")
+    style = style_on(console(stderr=not lines))
+    click.echo(render(service.report(), style, lost), nl=False, err=not lines)
+    if service.failed and service.plan.kernel is not None:
+        _say("serving failed: the kernel rules stay and no_listener has its outcome; `qfilter remove` takes them away")
 
 
 def _say(text: str) -> None:
-    console(stderr=True).print(f"qfilter: {text}", markup=False)
+    try:
+        console(stderr=True).print(f"qfilter: {text}", markup=False)
+    except OSError:
+        # Nobody reads standard error any more: no reason to end a firewall.
+        return

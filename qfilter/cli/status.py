@@ -6,7 +6,7 @@ import click
 
 from qfilter import firewall
 from qfilter.cli.install import backend_option
-from qfilter.cli.output import console, write_json
+from qfilter.cli.output import console, style_on, write_json
 from qfilter.daemon import prepare
 from qfilter.model.policy import Backend
 from qfilter.netlink.queues import BoundQueue, bound_queues, holder
@@ -31,30 +31,29 @@ def command(context: click.Context, policy: str | None, form: str, backend: Back
 
 
 def _tell(status: firewall.Status, queues: dict[int, BoundQueue]) -> None:
-    out = console()
+    style = style_on(console())
     installed = {ruleset: state for ruleset, state in status.found.states.items() if state.chains}
     if not installed:
-        out.print("no kernel rules of qfilter's are installed")
+        click.echo("no kernel rules of qfilter's are installed")
     for ruleset, state in installed.items():
         for hook, chain in state.chains.items():
-            out.print(f"{ruleset}: {firewall.PLACES[hook]} on {hook}", markup=False)
+            click.echo(f"{ruleset}: {firewall.PLACES[hook]} on {hook}")
             for rule in chain.rules:
-                out.print(f"    {rule}", markup=False)
+                click.echo(f"    {rule}")
     for number, queue in sorted(queues.items()):
-        out.print(
+        click.echo(
             f"queue {number}: held by {holder(queue.port_id)}, {queue.waiting} waiting, "
             f"copies {queue.copy_range} bytes, {queue.dropped_full} dropped because it was full, "
-            f"{queue.dropped_socket} dropped at the socket, {queue.last_id} packets so far",
-            markup=False,
+            f"{queue.dropped_socket} dropped at the socket, {queue.last_id} packets so far"
         )
     if not queues:
-        out.print("no queue is bound")
+        click.echo("no queue is bound")
     tracked = "on: fragments are put together before qfilter sees them" if status.conntrack else "off"
-    out.print(f"connection tracking: {tracked}")
+    click.echo(f"connection tracking: {tracked}")
     for remark in status.remarks:
-        out.print(f"note: {remark}", markup=False)
+        click.echo(f"note: {remark}")
     for line in status.differences:
-        out.print(f"differs: {line}", markup=False, style="bold red")
+        click.echo(style(f"differs: {line}", "failure"))
 
 
 def _as_dict(status: firewall.Status, queues: dict[int, BoundQueue]) -> dict[str, object]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import click
-from rich.text import Text
 
-from qfilter.cli.output import console, write_diagnostics, write_json
+from qfilter.cli.output import console, style_on, write_diagnostics, write_json
 from qfilter.engine.selftest import Outcome, Result, decider, run_tests
 from qfilter.engine.tallies import all_rules
 from qfilter.policy.load import load, load_tests
@@ -41,14 +40,13 @@ def command(
 
 def _tell(outcome: Outcome, rules: int, covered: int) -> None:
     write_diagnostics(result.diagnostic() for result in outcome.failures)
-    out = console()
+    style = style_on(console())
     failed = len(outcome.failures)
-    out.print(
-        Text(f"{len(outcome.results) - failed} passed, {failed} failed", style="bold red" if failed else "bold green")
-    )
-    out.print(f"{len(outcome.matched)} of {rules} rules tested ({covered} %)")
+    words = f"{len(outcome.results) - failed} passed, {failed} failed"
+    click.echo(style(words, "failure" if failed else "accept"))
+    click.echo(f"{len(outcome.matched)} of {rules} rules tested ({covered} %)")
     for rule in outcome.untested:
-        out.print(Text(f"  no test matches {rule.id} at {rule.at}", style="dim"))
+        click.echo(style(f"  no test matches {rule.id} at {rule.at}", "dim"))
 
 
 def _verdict(result: Result) -> str | None:

@@ -20,6 +20,7 @@ class Outputs:
     def __init__(self) -> None:
         self._events: list[Writer[Event]] = []
         self._captures: Writer[Seen] | None = None
+        self._final: Outcome | None = None
 
     def to_stdout(self, *, json: bool, style: Style = plain) -> None:
         """Events to standard output, as JSON or as a readable line each."""
@@ -54,12 +55,13 @@ class Outputs:
 
     @property
     def outcome(self) -> Outcome:
-        """The events and packets of all writers so far."""
-        return _sum([writer.outcome for writer in self._writers()])
+        """The events and packets of all writers: so far, or in the end."""
+        return self._final or _sum([writer.outcome for writer in self._writers()])
 
-    def close(self) -> Outcome:
-        """Write what waits, within the writers' deadline; what became of everything."""
-        return _sum([writer.close() for writer in self._writers()])
+    def close(self) -> None:
+        """Write what waits, within the writers' deadline; the rest is lost. A second call does nothing."""
+        if self._final is None:
+            self._final = _sum([writer.close() for writer in self._writers()])
 
     def _writers(self) -> tuple[Writer[Event] | Writer[Seen], ...]:
         return (*self._events, *(() if self._captures is None else (self._captures,)))
