@@ -59,5 +59,7 @@ def _layers(packet: ScapyPacket) -> list[ScapyPacket]:
         # Only what was dissected: a field that the packet does not have would answer with its default.
         held = [layer.fields.get(field.name) for field in layer.fields_desc if field.holds_packets]
         records = [each for value in held for each in (value if isinstance(value, list) else [value])]
-        waiting = [each for each in (*records, layer.payload) if isinstance(each, ScapyPacket)] + waiting
-    return [layer for layer in layers if not isinstance(layer, NoPayload)]
+        found = [each for each in (*records, layer.payload) if isinstance(each, ScapyPacket)]
+        # The payload of no payload is itself.
+        waiting = [each for each in found if not isinstance(each, NoPayload)] + waiting
+    return layers
