@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from qfilter.cli.output import console, style_on, write_json
-from qfilter.cli.packets import hook_options, packet_of_capture
+from qfilter.cli.packets import hook_options, packet_of_capture, where
 from qfilter.engine.build import build
 from qfilter.engine.described import from_hex
 from qfilter.engine.explain import Explanation, Step, explain
@@ -52,8 +52,8 @@ def command(
     if sum(each is not None for each in (fields, expression, digits, capture)) != 1:
         raise click.UsageError("expected one of --packet, --scapy, --hex and --capture")
     loaded = load(policy)
-    where = hook or next(iter(loaded.defaults))
-    metadata = {"hook": where.value, "iifname": iif, "oifname": oif}
+    seen_at = where(loaded, hook)
+    metadata = {"hook": seen_at.value, "iifname": iif, "oifname": oif}
     seen = {name: value for name, value in metadata.items() if value is not None}
     if fields is not None:
         packet = build({**seen, **load_packet(fields)})
@@ -62,7 +62,7 @@ def command(
     elif digits is not None:
         packet = from_hex(digits, seen)
     else:
-        packet = packet_of_capture(capture or "", number, where, iif, oif)
+        packet = packet_of_capture(capture or "", number, seen_at, iif, oif)
     explanation = explain(ReferenceEngine(loaded), packet)
     if form == "json":
         write_json(_as_dict(explanation))

@@ -11,6 +11,7 @@ from qfilter.errors import CaptureError
 from qfilter.fields import FIELDS
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
+from qfilter.model.policy import Policy
 from qfilter.queues.captures import CapturedPacket, packet_at
 
 
@@ -29,6 +30,16 @@ def hook_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def where(policy: Policy, hook: Hook | None) -> Hook:
+    """The hook asked for, or the first in force. Raises UsageError for one that the policy has no default for."""
+    if hook is None:
+        return next(iter(policy.defaults))
+    if hook not in policy.defaults:
+        known = ", ".join(policy.defaults)
+        raise click.UsageError(f"hook '{hook}': expected one that the policy has a default for: {known}")
+    return hook
 
 
 def to_packet(captured: CapturedPacket, hook: Hook, iif: str | None, oif: str | None) -> Packet:

@@ -12,7 +12,7 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qfilter.cli.output import console, report_error, style_on
-from qfilter.cli.packets import hook_options, to_packet
+from qfilter.cli.packets import hook_options, to_packet, where
 from qfilter.engine.clock import Clock
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.summary import summary
@@ -45,7 +45,7 @@ def command(
     loaded = load(policy)
     time = _RecordedTime()
     engine = ReferenceEngine(loaded, Clock(monotonic=time.now))
-    where = hook or next(iter(loaded.defaults))
+    seen_at = where(loaded, hook)
     style = style_on(console())
     without_ip, code = 0, 0
     try:
@@ -54,7 +54,7 @@ def command(
             if captured.data is None:
                 without_ip += 1
                 continue
-            packet = to_packet(captured, where, iif, oif)
+            packet = to_packet(captured, seen_at, iif, oif)
             verdict = engine.decide(packet)
             if as_json:
                 row = json.dumps(_row(captured, verdict))
@@ -65,7 +65,7 @@ def command(
             sys.stdout.write(f"{row}\n")
     except CaptureError as error:
         code = report_error(error)
-    without = [f"{without_ip:,} frames without IPv4 or IPv6 were passed over"] if without_ip else []
+    without = [f"frames without IPv4 or IPv6, passed over: {without_ip:,}"] if without_ip else []
     table = render_table(engine.report(), style_on(console(stderr=as_json)), without)
     click.echo(table, nl=False, err=as_json)
     context.exit(code)

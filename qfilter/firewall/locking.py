@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qfilter.errors import FirewallError, PrivilegeError
+from qfilter.firewall import tools
 
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 _FOLDER = Path("/run")
@@ -20,6 +21,7 @@ def lock() -> Iterator[None]:
 
     Raises FirewallError with the holder when there is one, PrivilegeError where only root may write.
     """
+    tools.require_privilege("changing kernel rules")
     # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
     path = _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.lock"
     try:
