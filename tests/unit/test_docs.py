@@ -69,6 +69,12 @@ def load(block: Block, folder: Path) -> Policy:
     return loads(completed(block.text), str(block), folder=folder)
 
 
+@pytest.mark.parametrize("file", [README, GUIDE], ids=lambda file: file.name)
+def test_no_block_escapes_these_tests(file: Path) -> None:
+    known = sum(len(documents.blocks(file, language)) for language in ("yaml", "sh", "python", "text", "ini"))
+    assert 2 * known == len(re.findall("^ *```", file.read_text(), re.MULTILINE))
+
+
 @pytest.mark.parametrize("block", policies(), ids=str)
 def test_a_policy_loads_compiles_and_passes_its_tests(block: Block, folder: Path) -> None:
     policy = load(block, folder)
