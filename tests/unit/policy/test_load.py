@@ -251,6 +251,10 @@ def test_expect_a_kind_or_an_exact_verdict() -> None:
         ("{packet: [], expect: drop}", "3:18: error: a list: expected a packet by its fields"),
         ("{packet: {hook: input}, expect: maybe}", "3:41: error: verdict 'maybe'"),
         ("{packet: {hook: input, saddr: {not: 1}}, expect: drop}", "3:39: error: a mapping: expected a value"),
+        ("{after: [{hook: output}], packet: {hook: input}, expect: drop}", "3:9: error: hook 'output' has no default"),
+        ("{after: [{dport: 22}], packet: {hook: input}, expect: drop}", "3:18: error: a packet needs a hook"),
+        ("{after: {hook: input}, packet: {hook: input}, expect: drop}", "3:17: error: a mapping: expected a list"),
+        ("{packet: {hook: input}, times: 0, expect: drop}", "3:40: error: the number '0': expected at least 1"),
     ],
 )
 def test_a_test_that_cannot_run(test: str, said: str) -> None:
