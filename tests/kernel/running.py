@@ -1,0 +1,76 @@
+"""What the tests of `qfilter run` share: a policy, its events, and what stands in the kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.lab.clients import Outcome, udp_ask
+from tests.lab.namespace import Host, Namespace
+from tests.lab.process import wait_until
+from tests.lab.service import qfilter
+
+PolicyFile = Callable[[str], Path]
+
+PORT = 9
+POLICY = """version: 1
+default: {forward: drop}
+rules:
+  - {id: wanted, match: {protocol: udp, dport: 9}, log: true, verdict: accept}
+  - {id: refused, match: {protocol: tcp, dport: 23}, log: true, verdict: reject tcp-reset}
+  - {id: answer, match: {protocol: udp, sport: 9}, verdict: accept}
+"""
+
+_COUNTED = re.compile(r" \[\d+:\d+\]| packets \d+ bytes \d+")
+SAVES = ("iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save")
+
+
+def command(host: Namespace, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`qfilter WORDS`, to its end."""
+    return host.run(*qfilter(*words), check=check, timeout=30.0)
+
+
+def events(path: Path, kind: str = "") -> list[dict[str, Any]]:
+    """The whole lines of an events file so far, of one type or all."""
+    if not path.exists():
+        return []
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    found = [json.loads(line) for line in lines]
+    return [event for event in found if kind in ("", event["type"])]
+
+
+def await_events(path: Path, kind: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` events of a type, as soon as they are there."""
+    wait_until(lambda: len(events(path, kind)) >= count, f"{count} events of type {kind} should be in {path}")
+    return events(path, kind)[:count]
+
+
+def ruleset(host: Namespace) -> str:
+    """All kernel rules of all tools without what changes by itself, so that two of them compare."""
+    parts = [host.run(tool, check=False).stdout for tool in SAVES]
+    parts.append(host.run("nft", "list", "ruleset", check=False).stdout)
+    lines = "\n".join(parts).splitlines()
+    return "\n".join(_COUNTED.sub("", line) for line in lines if not line.startswith("#"))
+
+
+def is_installed(host: Namespace) -> bool:
+    """Whether anything of qfilter's stands."""
+    return "qfilter" in ruleset(host).lower()
+
+
+def lines_of_table(output: str) -> dict[str, list[str]]:
+    """The table of rules at the end: packets and bytes by what they were counted for."""
+    lines = output.splitlines()
+    start = max(number for number, line in enumerate(lines) if line.split()[:2] == ["rule", "verdict"])
+    at = lines[start].index("verdict")
+    rows = [line for line in lines[start + 1 :] if len(line) > at and line[at - 1] == " "]
+    return {row[:at].strip(): row[at:].split() for row in rows}
+
+
+def ask(client: Namespace, server: Host, family: int = 4) -> Outcome:
+    """What a client sees of one datagram that the policy wants, and its echo."""
+    return udp_ask(client, server.address(family), PORT).outcome
