@@ -22,9 +22,11 @@ from qfilter.policy.values import describe, parse_duration, parse_size, resolved
 _QUEUES = re.compile(r"([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?")
 
 
-def defaults(document: DefaultsDocument, scope: Scope) -> dict[Hook, HookDefault]:
-    """What each hook's packets get that no rule decided, in the order of Hook."""
+def defaults(document: DefaultsDocument | None, scope: Scope) -> dict[Hook, HookDefault]:
+    """What each hook's packets get that no rule decided, in the order of Hook; None was reported where it stands."""
     found: dict[Hook, HookDefault] = {}
+    if document is None:
+        return found
     for hook in Hook:
         node = document.node.get(hook)
         decision = None if node is None else parse_verdict(node, scope)
