@@ -7,6 +7,8 @@ import json
 import os
 import pty
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,24 +135,43 @@ def test_head_ends_it_in_silence(policy: str, capture: str) -> None:
 
 
 def test_colours_on_a_terminal_only_and_never_with_no_color(policy: str, capture: str) -> None:
-    def seen(**environment: str) -> str:
-        ours, its = pty.openpty()
-        command = command_line("replay", policy, capture)
-        surroundings = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-        with subprocess.Popen(command, stdout=its, env=surroundings | {"TERM": "xterm"} | environment) as running:
-            os.close(its)
-            text = b""
-            try:
-                while more := os.read(ours, 65_536):
-                    text += more
-            except OSError:  # the terminal's other end is closed
-                os.close(ours)
-            assert running.wait() == 0
-        return text.decode()
+    command = command_line("replay", policy, capture)
+    assert "\x1b[32mACCEPT\x1b[0m" in on_a_terminal(*command)
+    assert "\x1b" not in on_a_terminal(*command, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(*command, TERM="dumb")
 
-    assert "\x1b[32mACCEPT\x1b[0m" in seen()
-    assert "\x1b" not in seen(NO_COLOR="1")
-    assert "\x1b" not in seen(TERM="dumb")
+
+def on_a_terminal(*command: str, stderr: bool = False, **environment: str) -> str:
+    """What a program writes to a terminal of its own; the other output goes nowhere."""
+    ours, its = pty.openpty()
+    out, err = (subprocess.DEVNULL, its) if stderr else (its, subprocess.DEVNULL)
+    surroundings = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    text = b""
+    with subprocess.Popen(
+        command, env=surroundings | {"TERM": "xterm"} | environment, stdout=out, stderr=err
+    ) as running:
+        os.close(its)
+        with suppress(OSError):  # how a terminal says that its other end is closed
+            while more := os.read(ours, 65_536):
+                text += more
+        os.close(ours)
+        assert running.wait() == 0
+    return text.decode()
+
+
+def test_a_bar_on_a_terminal_when_it_takes_long(policy: str) -> None:
+    Path("many.pcap").write_bytes(pcap_header(101) + 200 * pcap_record(SYN))
+    code = (
+        "import sys; from qfilter.cli import main, replay; replay._PATIENCE = float(sys.argv.pop(1)); "
+        "sys.argv[0] = 'qfilter'; main()"
+    )
+
+    def seen(patience: str) -> str:
+        words = (sys.executable, "-c", code, patience, "replay", policy, "many.pcap", "--json")
+        return on_a_terminal(*words, stderr=True)
+
+    assert "192 packets" in seen("0")
+    assert " packets 0:" not in seen("3600")
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason=f"{CORPUS} is not there")

@@ -119,5 +119,5 @@ def test_every_part_of_a_line_is_printable(text: str) -> None:
     assert render(made).isprintable()
     for kind in EventType:
         if kind not in (EventType.VERDICT, EventType.FAILURE):
-            said = {"count": text, "file": text, "last_failure": text, "default": {text: [text]}, text: {text: [text]}}
-            assert render(event(kind, NOW, said)).isprintable()
+            said = {"count": text, "file": text, "last_failure": text, "default": {text: [text]}, "differences": [text]}
+            assert render(event(kind, NOW, said | {text: {text: [text]}})).isprintable()
