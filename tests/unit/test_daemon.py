@@ -1,0 +1,170 @@
+"""What the daemon decides by itself: on which kernel it runs, and what it says of its queues."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from qfilter import daemon, firewall
+from qfilter.errors import PolicyError, QueueError, UnsupportedError
+from qfilter.events.outputs import Outputs
+from qfilter.events.record import Event
+from qfilter.fields import Family
+from qfilter.model.hook import Hook
+from qfilter.model.packet import Packet
+from qfilter.model.policy import Policy
+from qfilter.model.verdict import Reason
+from qfilter.netlink.nfnetlink import ConfigFlag
+from qfilter.policy.load import loads
+from qfilter.queues.base import Judge, QueueCounters
+from tests.lab.process import wait_until
+from tests.unit.queues.capture_files import SYN
+
+TEXT = "version: 1\ndefault: {input: drop}\n"
+
+
+@dataclass
+class FakeQueue:
+    """A queue without a kernel; each `receive` judges one packet while `waiting` lasts."""
+
+    family: Family | None = None
+    number: int = 0
+    waiting: int = 0
+    fails: bool = False
+    counters: QueueCounters = field(default_factory=QueueCounters)
+    warnings: tuple[str, ...] = ()
+    descriptor: int = field(default_factory=lambda: os.eventfd(1))
+    closed: bool = False
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def receive(self, judge: Judge) -> int:
+        if self.fails:
+            raise QueueError("read ip_queue", "Connection refused", 111)
+        if not self.waiting:
+            return 0
+        self.waiting -= 1
+        judge(Packet.from_bytes(SYN, hook=Hook.INPUT))
+        return 1
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self.descriptor)
+        self.closed = True
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write(self, event: Event) -> None:
+        self.events.append(event)
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def cancel(self) -> None:
+        """Never waits."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+def service(monkeypatch: pytest.MonkeyPatch, *queues: FakeQueue, outputs: Outputs | None = None) -> daemon.Service:
+    def opened(_: object, undo: ExitStack) -> tuple[FakeQueue, ...]:
+        for queue in queues:
+            undo.callback(queue.close)
+        return queues
+
+    monkeypatch.setattr(daemon, "_open_queues", opened)
+    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(daemon, "_LOOK_EVERY", 0.01)
+    return daemon.Service(daemon.prepare(loads(TEXT), install=False), outputs)
+
+
+def policy(**queue: object) -> Policy:
+    return loads(f"{TEXT}queue: {{{', '.join(f'{key}: {value}' for key, value in queue.items())}}}\n")
+
+
+def test_a_kernel_with_nfqueue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.UID_GID | ConfigFlag.FAIL_OPEN)
+    able = daemon.capabilities(policy(length=9), install=False)
+    assert (able.fail_open, able.unreadable, able.ip_queue, able.backends) == (True, frozenset(), False, {})
+    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
+    able = daemon.capabilities(policy(length=9), install=False)
+    assert (able.fail_open, able.unreadable) == (False, frozenset({"uid", "gid"}))
+
+
+def test_a_kernel_with_ip_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> ConfigFlag:
+        raise UnsupportedError("NFQUEUE: this kernel has no nfnetlink_queue")
+
+    monkeypatch.setattr(daemon, "queue_flags", absent)
+    able = daemon.capabilities(policy(target="queue"), install=False)
+    assert (able.ip_queue, able.fail_open) == (True, False)
+    assert {"uid", "physin"} <= able.unreadable
+    with pytest.raises(UnsupportedError, match="no nfnetlink_queue"):
+        daemon.capabilities(policy(target="nfqueue"), install=False)
+
+
+def test_tools_are_probed_only_for_installing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probed() -> None:
+        pytest.fail("the tools were probed")
+
+    monkeypatch.setattr(firewall, "probe", probed)
+    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
+    assert daemon.prepare(loads(TEXT), install=False).kernel is None
+
+
+def test_a_failing_test_comes_before_any_question_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "queue_flags", lambda: pytest.fail("the kernel was asked"))
+    with pytest.raises(PolicyError, match="expected accept, got drop by default"):
+        daemon.prepare(loads(f"{TEXT}tests: [{{packet: {{hook: input}}, expect: accept}}]\n"))
+
+
+def test_the_losses_of_two_queues_of_one_number_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    four, six = FakeQueue(Family.IPV4), FakeQueue(Family.IPV6)
+    kept, outputs = Kept(), Outputs()
+    outputs.to_sink(kept)
+    with service(monkeypatch, four, six, outputs=outputs) as serving:
+        six.counters.fail(Reason.ERROR, "ValueError: no")
+        wait_until(lambda: len(kept.events) == 2, "the failure should become an event")
+    outputs.close()
+    start, queue, stop = kept.events
+    assert (start["queues"], start["backend"]) == ([0], None)
+    assert (queue["family"], queue["failures"], queue["last_failure"]) == ("ipv6", {"error": 1}, "ValueError: no")
+    assert [(each["family"], each["failures"]) for each in serving.losses] == [("ipv4", {}), ("ipv6", {"error": 1})]
+    assert stop["queues"] == list(serving.losses)
+    assert (four.closed, six.closed) == (True, True)
+
+
+def test_a_queue_that_breaks_ends_the_service_and_lets_go_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = FakeQueue(Family.IPV4), FakeQueue(Family.IPV6, fails=True)
+    serving = service(monkeypatch, *queues)
+    with pytest.raises(QueueError, match="read ip_queue: Connection refused"), serving:
+        serving.wait(timeout=10.0)
+    assert serving.failed
+    assert [queue.closed for queue in queues] == [True, True]
+
+
+def test_what_waits_is_decided_at_the_end_and_no_more_than_the_queue_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = FakeQueue(Family.IPV4, waiting=1_000_000)
+    serving = service(monkeypatch, endless)
+    serving._drain(endless)
+    assert endless.waiting == 1_000_000 - 1_024
+
+
+def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue(Family.IPV4)
+    serving = service(monkeypatch, queue)
+    monkeypatch.setattr(serving, "_start_thread", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError), serving:
+        pytest.fail("it served")
+    assert queue.closed
+    serving.close()
