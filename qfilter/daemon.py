@@ -7,11 +7,12 @@ queues are let go. A failure in between leaves the rules, and with them the outc
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -25,6 +26,7 @@ from qfilter.engine.summary import summary
 from qfilter.errors import PolicyError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import EventType, event, verdict_event, worth_recording
+from qfilter.firewall.watch import EVERY
 from qfilter.model.packet import Packet
 from qfilter.model.plan import Capabilities, Plan
 from qfilter.model.policy import Backend, Policy, Target
@@ -75,10 +77,22 @@ class Service:
     network namespace.
     """
 
-    def __init__(self, plan: Plan, outputs: Outputs | None = None, *, keep_rules: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        outputs: Outputs | None = None,
+        *,
+        keep_rules: bool = False,
+        compare_every: float = EVERY,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """`compare_every` are the seconds between two looks at the kernel rules; `say` is told what an operator must
+        know at once, in another thread."""
         self.plan = plan
         self._outputs = outputs or Outputs()
         self._keep_rules = keep_rules
+        self._compare_every = compare_every
+        self._say = say
         self._engine = ReferenceEngine(plan.policy)
         self._queues: tuple[PacketQueue, ...] = ()
         self._losses: tuple[Mapping[str, object], ...] = ()
@@ -89,6 +103,8 @@ class Service:
         self._stopping = False
         self._draining = False
         self._looked = 0.0
+        self._unrecorded = 0
+        self._watch: firewall.Watch | None = None
         self._undo = ExitStack()
 
     def start(self) -> None:
@@ -104,6 +120,8 @@ class Service:
             if self.plan.kernel is not None:
                 firewall.install(self.plan.kernel)
                 undo.callback(self._remove_rules)
+                self._watch = firewall.Watch(self.plan.kernel, self._tell_differences, every=self._compare_every)
+                undo.callback(self._watch.close)
             self._undo = undo.pop_all()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -111,18 +129,31 @@ class Service:
 
         Raises what ended it when that was not `stop`: a queue that is gone, for example.
         """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._has_ended(max(0.0, min(_LOOK_EVERY, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return False
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    def _has_ended(self, timeout: float) -> bool:
+        # Never waits long: a signal that the kernel gave to another thread is handled only when this one wakes up.
         try:
             self._ended.get(timeout=timeout)
         except Empty:
             return False
         self._ended.put(None)
-        if self._failure is not None:
-            raise self._failure
         return True
 
     def stop(self) -> None:
         """Ask `wait` to return. Safe in a signal handler."""
         self._ended.put(None)
+
+    def repair(self) -> None:
+        """Ask for the kernel rules to be installed again, where somebody changed them. Safe in a signal handler."""
+        if self._watch is not None:
+            self._watch.repair()
 
     def close(self) -> None:
         """Remove the rules, decide what is queued, let the queues go. A second call does nothing.
@@ -191,6 +222,11 @@ class Service:
         thread.start()
         undo.callback(end)
 
+    def _tell_differences(self, found: tuple[str, ...]) -> None:
+        self._record(EventType.RULES, {"differences": list(found)})
+        if self._say is not None:
+            self._say(f"kernel rules differ: {'; '.join(found)}" if found else "kernel rules are as they should be")
+
     def _remove_rules(self) -> None:
         # To remove them because something broke would open what they close.
         if not self._keep_rules and not self.failed:
@@ -227,11 +263,17 @@ class Service:
 
     def _judge(self, packet: Packet) -> Verdict:
         verdict = self._engine.decide(packet)
+        try:
+            self._record_verdict(packet, verdict)
+        except Exception:  # noqa: BLE001 - the verdict stands: a drop that cannot be told is not an error to accept
+            self._unrecorded += 1
+        return verdict
+
+    def _record_verdict(self, packet: Packet, verdict: Verdict) -> None:
         if worth_recording(verdict):
             ends, policy = summary(self._engine, packet), self.plan.policy.digest
             self._outputs.put(verdict_event(verdict, packet, ends, policy=policy, now=time.time()))
         self._outputs.capture(packet, verdict)
-        return verdict
 
     def _record(self, kind: EventType, values: Mapping[str, object]) -> None:
         self._outputs.put(event(kind, time.time(), {"policy": self.plan.policy.digest, **values}))
@@ -244,7 +286,7 @@ class Service:
             "bytes": report.total.bytes,
             "verdicts": {kind: tally.packets for kind, tally in report.verdicts.items()},
             "queues": list(self._losses),
-            "events_lost": self._outputs.outcome.lost,
+            "events_lost": self._outputs.outcome.lost + self._unrecorded,
         }
         self._record(EventType.STOP, totals)
 
@@ -257,7 +299,11 @@ class Service:
         if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        bound = bound_queues()
+        try:
+            bound = bound_queues()
+        except OSError:
+            # No descriptor or no memory is left for the moment. Verdicts need neither, and go on.
+            return
         for queue in self._queues:
             if queue.family is None and queue.number not in bound:
                 raise QueueError(f"serve queue {queue.number}", "it is no longer bound")
@@ -270,18 +316,20 @@ class Service:
 
 def _lost(queues: tuple[PacketQueue, ...], bound: Mapping[int, BoundQueue]) -> tuple[Mapping[str, object], ...]:
     """Per queue: what the kernel dropped or let past, and what the queue decided or cut itself. In packets."""
+    rows = [bound.get(queue.number) if queue.family is None else None for queue in queues]
     return tuple(
         {
             "queue": queue.number,
             "family": queue.family,
-            "queue_full": bound[queue.number].dropped_full if queue.family is None and queue.number in bound else 0,
-            "socket_full": queue.counters.lost,
+            "queue_full": row.dropped_full if row else 0,
+            # The queue sees a gap when the next packet comes, the kernel at once; what it lets past it does not count.
+            "socket_full": max(queue.counters.lost, row.dropped_socket if row else 0),
             "cut": queue.counters.truncated,
             "errors": {os.strerror(number): count for number, count in sorted(queue.counters.errors.items())},
             "failures": {str(cause): count for cause, count in sorted(queue.counters.failures.items())},
             "last_failure": queue.counters.last_failure,
         }
-        for queue in queues
+        for queue, row in zip(queues, rows, strict=True)
     )
 
 

@@ -16,6 +16,7 @@ from qfilter.daemon import Service, prepare
 from qfilter.events.line import in_force, losses
 from qfilter.events.outputs import Outputs
 from qfilter.events.table import render
+from qfilter.firewall.watch import EVERY
 from qfilter.model.policy import Backend
 from qfilter.policy.load import load
 
@@ -33,6 +34,13 @@ from qfilter.policy.load import load
     default="auto",
     help="Events on standard output; auto is a readable line on a terminal and JSON elsewhere.",
 )
+@click.option(
+    "--compare",
+    type=click.FloatRange(min=0.1),
+    default=EVERY,
+    show_default=True,
+    help="Seconds between two looks at whether somebody changed the kernel rules.",
+)
 @backend_option
 def command(
     policy: str,
@@ -41,20 +49,22 @@ def command(
     events: str | None,
     captures: str,
     form: str,
+    compare: float,
     backend: Backend | None,
 ) -> None:
     """Put POLICY in force: check it, run its tests, bind its queues, install the kernel rules, judge until SIGTERM.
 
     At the end, which Ctrl-C brings about too, the kernel rules are removed, then the queues are let go, and the table
-    of rules is printed. SIGHUP opens the events file anew. When serving fails, the kernel rules stay, so that nothing
-    passes for it; `qfilter remove` takes them away.
+    of rules is printed. SIGHUP opens the events file anew. When somebody changes the kernel rules, an event and a line
+    say so, and SIGUSR1 installs them again. When serving fails, the kernel rules stay, so that nothing passes for it;
+    `qfilter remove` takes them away.
     """
     loaded = load(policy)
     write_diagnostics(loaded.warnings)
     plan = prepare(loaded, install=not no_install, backend=backend)
     lines = form == "line" or (form == "auto" and sys.stdout.isatty())
     outputs = _outputs(form, lines, events, captures)
-    service = Service(plan, outputs, keep_rules=keep_rules)
+    service = Service(plan, outputs, keep_rules=keep_rules, compare_every=compare, say=_say)
     try:
         with _signals(service, outputs), closing(outputs), service:
             _say_start(service, lines)
@@ -72,7 +82,10 @@ def _signals(service: Service, outputs: Outputs) -> Iterator[None]:
     def reopen(_number: int, _frame: FrameType | None) -> None:
         outputs.reopen()
 
-    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reopen}
+    def repair(_number: int, _frame: FrameType | None) -> None:
+        service.repair()
+
+    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reopen, signal.SIGUSR1: repair}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield

@@ -98,6 +98,9 @@ def _others(event: Event) -> str:
             return in_force(event)
         case EventType.STOP:
             return _totals(event)
+        case EventType.RULES:
+            differences = event.get("differences")
+            return f"differ: {_compact(differences)}" if differences else "as they should be"
     return losses(event)
 
 

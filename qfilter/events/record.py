@@ -1,7 +1,8 @@
 """Events: one JSON object a line, with keys that stay.
 
     timestamp   RFC 3339 in UTC with microseconds: the packet's own time where the queue gives one
-    type        `verdict`, `failure` (a failure cause decided), `start`, `stop`, `queue`, `lost`
+    type        `verdict`, `failure` (a failure cause decided), `start`, `stop`, `queue`,
+                `rules`, `lost`
     policy      SHA-256 of the policy in force, hex (of a packet or a service, not of `lost`)
 
 Of `verdict` and `failure`; what a packet does not have is null:
@@ -20,7 +21,8 @@ Of `verdict` and `failure`; what a packet does not have is null:
     prefix                their prefixes, with a space between
 
 Of `lost`: `count`, how many events could not be written before this one. `start` and `stop` say what
-is in force and what was counted, `queue` what a queue has lost since it was bound.
+is in force and what was counted, `queue` what a queue has lost since it was bound. Of `rules`: `differences` between
+the kernel rules and the policy's, a sentence each; none when they agree again.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class EventType(StrEnum):
     STOP = "stop"
     LOST = "lost"
     QUEUE = "queue"
+    RULES = "rules"
 
 
 def worth_recording(verdict: Verdict) -> bool:

@@ -7,6 +7,7 @@ from qfilter.firewall.render import render
 from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State
 from qfilter.firewall.status import Status, status
 from qfilter.firewall.tools import families
+from qfilter.firewall.watch import Watch
 
 __all__ = [
     "PLACES",
@@ -18,6 +19,7 @@ __all__ = [
     "Ruleset",
     "State",
     "Status",
+    "Watch",
     "differences",
     "families",
     "install",
