@@ -261,6 +261,9 @@ class NfQueue:
             return self._failed(Reason.MALFORMED, f"ethertype {queued.ethertype:#06x}: expected an IP packet"), None
         try:
             verdict = judge(self._packet(queued))
+            if verdict.decision.queue == self.number:
+                # It would come back here, unchanged and for ever.
+                raise ValueError(f"{verdict.decision}: the packet is in that queue, expected another")
             answer = encode(verdict, queued.mark, self._mark_mask)
         except Exception as error:  # noqa: BLE001  one packet's failure must not end the others' verdicts
             return self._failed(Reason.ERROR, f"{type(error).__name__}: {error}"), None
