@@ -10,7 +10,7 @@ from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
-from qfilter.engine.describe import printable
+from qfilter.engine.describe import printable, subject
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, missing, read_scapy
@@ -45,14 +45,24 @@ class View:
                 return some(map(self.holds, conditions))
             case NotOf(inner):
                 return negate(self.holds(inner))
-            case FieldTest(field, match, _, depth):
-                return self._test(self.read(field, depth), match)
-            case ScapyTest(layer, field, match, _):
-                return self._slow(f"scapy.{layer}.{field}", lambda: self._test(self._scapy(layer, field), match))
+            case FieldTest(_, match):
+                return self._test(self.value(condition), match)
+            case ScapyTest(_, _, match):
+                return self._in_time(subject(condition), self._test(self.value(condition), match))
             case BytesTest():
                 return self._bytes(condition)
             case PythonTest(name):
-                return self._slow(f"python {name}", lambda: self._predicate(name))
+                return self._in_time(f"python {name}", _attempt(lambda: self._predicate(name)))
+
+    def value(self, test: FieldTest | ScapyTest | BytesTest) -> Value:
+        """What a condition looks at: a value, absent or unknown."""
+        match test:
+            case FieldTest(field, _, _, depth):
+                return self.read(field, depth)
+            case ScapyTest(layer, field):
+                return self._scapy(layer, field)
+            case BytesTest(base, offset, value):
+                return read_bytes(self.decoded, base, offset, len(value))
 
     def _scapy(self, layer: str, field: str) -> Value:
         unknown = missing(self.decoded, layer, field)
@@ -60,13 +70,13 @@ class View:
             return unknown
         if self._layers is None:
             self._layers = _attempt(lambda: dissect(self.decoded))
-        return self._layers if isinstance(self._layers, Unknown) else read_scapy(self._layers, layer, field)
+        layers = self._layers
+        return layers if isinstance(layers, Unknown) else _attempt(lambda: read_scapy(layers, layer, field))
 
-    def _slow(self, what: str, ask: Callable[[], Truth]) -> Truth:
-        """Code that is not qfilter's. It is not interrupted; but what it says too late does not count."""
-        truth = _attempt(ask)
+    def _in_time(self, what: str, answer: Truth) -> Truth:
+        """Slow code is not interrupted; but what it answers too late does not count."""
         late = self.answer_by is not None and self.clock.monotonic() > self.answer_by
-        return Unknown(Reason.DEADLINE, what) if late and isinstance(truth, bool) else truth
+        return Unknown(Reason.DEADLINE, what) if late and isinstance(answer, bool) else answer
 
     def _test(self, value: Value, match: Match) -> Truth:
         """A condition on a field that the packet does not have is false, also when negated."""
@@ -75,11 +85,12 @@ class View:
         return value if isinstance(value, Unknown) else matches(match, value, self.contains)
 
     def _bytes(self, test: BytesTest) -> Truth:
-        value = read_bytes(self.decoded, test.base, test.offset, len(test.value))
+        value = self.value(test)
         if value is ABSENT:
             return False
         if isinstance(value, Unknown):
             return value
+        assert isinstance(value, bytes)
         equal = all(byte & mask == wanted for byte, mask, wanted in zip(value, test.mask, test.value, strict=True))
         return equal is not test.negated
 

@@ -33,13 +33,13 @@ _WORDS = 200
 def condition(what: Condition) -> str:
     """A condition, such as `dport 22, 80-90`."""
     match what:
-        case FieldTest(field, match, _, depth):
-            return f"{'inner.' * depth}{field} {value_test(match, field)}"
-        case ScapyTest(layer, field, match, _):
-            return f"scapy.{layer}.{field} {value_test(match)}"
-        case BytesTest(base, offset, value, mask, _, negated):
+        case FieldTest(field, match):
+            return f"{subject(what)} {value_test(match, field)}"
+        case ScapyTest(_, _, match):
+            return f"{subject(what)} {value_test(match)}"
+        case BytesTest(_, _, value, mask, _, negated):
             masked = "" if all(byte == 0xFF for byte in mask) else f" mask {mask.hex(' ')}"
-            return f"bytes at {base}+{offset}{masked} {'not ' if negated else ''}{value.hex(' ')}"
+            return f"{subject(what)}{masked} {'not ' if negated else ''}{value.hex(' ')}"
         case PythonTest(name):
             return f"python {name}"
         case AllOf(parts):
@@ -48,6 +48,17 @@ def condition(what: Condition) -> str:
             return f"any of ({'; '.join(map(condition, parts))})"
         case NotOf(inner):
             return f"not ({condition(inner)})"
+
+
+def subject(what: FieldTest | ScapyTest | BytesTest) -> str:
+    """What a condition looks at, such as `inner.dport`."""
+    match what:
+        case FieldTest(field, _, _, depth):
+            return "inner." * depth + field
+        case ScapyTest(layer, field):
+            return f"scapy.{layer}.{field}"
+        case BytesTest(base, offset):
+            return f"bytes at {base}+{offset}"
 
 
 def value_test(match: Match, field: str = "") -> str:

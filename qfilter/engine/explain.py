@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qfilter.engine.conditions import View
 from qfilter.engine.describe import condition as in_words
+from qfilter.engine.describe import subject
 from qfilter.engine.describe import value as value_in_words
 from qfilter.engine.matching import Truth
 from qfilter.engine.reference import ReferenceEngine
@@ -13,7 +14,7 @@ from qfilter.engine.value import Absent
 from qfilter.errors import Position
 from qfilter.fields import FIELDS
 from qfilter.model.packet import Packet
-from qfilter.model.rule import AllOf, AnyOf, Condition, FieldTest, NotOf, Rule
+from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, Rule, ScapyTest
 from qfilter.model.verdict import Verdict
 
 
@@ -53,9 +54,9 @@ class Explanation:
 
     @property
     def near_misses(self) -> tuple[Step, ...]:
-        """Rules that did not match, those with the fewest failed conditions first."""
+        """Rules that did not match: the one that could not be decided, then those with the fewest failed conditions."""
         missed = [step for step in self.steps if step.truth is not True]
-        return tuple(sorted(missed, key=lambda step: (len(step.failed), -step.held)))
+        return tuple(sorted(missed, key=lambda step: (step.truth is False, len(step.failed), -step.held)))
 
 
 def explain(engine: ReferenceEngine, packet: Packet) -> Explanation:
@@ -103,10 +104,15 @@ def _leaves(condition: Condition) -> list[Condition]:
 
 
 def _found(part: Condition, view: View) -> str:
-    tests = {(leaf.field, leaf.depth): None for leaf in _leaves(part) if isinstance(leaf, FieldTest)}
-    return ", ".join(
-        f"{'inner.' * depth}{field} is {value_in_words(view.read(field, depth), field)}" for field, depth in tests
-    )
+    tests = {subject(leaf): leaf for leaf in _leaves(part) if isinstance(leaf, FieldTest | ScapyTest | BytesTest)}
+    return ", ".join(f"{name} is {_seen(test, view)}" for name, test in tests.items())
+
+
+def _seen(test: FieldTest | ScapyTest | BytesTest, view: View) -> str:
+    found = view.value(test)
+    if isinstance(test, BytesTest) and isinstance(found, bytes):
+        return found.hex(" ")
+    return value_in_words(found, test.field if isinstance(test, FieldTest) else "")
 
 
 def _position(part: Condition) -> Position | None:
