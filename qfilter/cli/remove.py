@@ -11,10 +11,14 @@ from qfilter import firewall
 def command() -> None:
     """Remove every chain and jump of qfilter's, by whatever tool it was installed; leave everybody else's rules.
 
-    While `qfilter run` looks after its rules they stay: end it, and it removes them.
+    Works also while `qfilter run` serves, for whoever is locked out: then nothing is queued until it is told SIGUSR1.
     """
-    with firewall.lock():
+    with firewall.lock_or_holder() as holder:
         done = firewall.remove()
     for step in done:
         click.echo(f"{step}")
     click.echo("removed" if done else "nothing of qfilter's is installed")
+    if holder is not None:
+        click.echo(
+            f"process {holder} still serves, and has nothing to judge now: end it, or SIGUSR1 for its rules", err=True
+        )

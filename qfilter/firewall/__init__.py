@@ -1,7 +1,7 @@
 """Kernel rules that feed the queue: one desired state, three tools."""
 
 from qfilter.firewall.apply import Installed, differences, install, installed, remove
-from qfilter.firewall.locking import lock
+from qfilter.firewall.locking import lock, lock_or_holder
 from qfilter.firewall.probe import probe
 from qfilter.firewall.render import render
 from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State
@@ -25,6 +25,7 @@ __all__ = [
     "install",
     "installed",
     "lock",
+    "lock_or_holder",
     "probe",
     "remove",
     "render",

@@ -15,23 +15,40 @@ _NAMESPACE = Path("/proc/thread-self/ns/net")
 _FOLDER = Path("/run")
 
 
+class _HeldError(Exception):
+    """Another process has the lock; its number."""
+
+
 @contextmanager
 def lock() -> Iterator[None]:
     """Hold the lock of the thread's network namespace, which a process that dies lets go of.
 
     Raises FirewallError with the holder when there is one, PrivilegeError where only root may write.
     """
+    with lock_or_holder() as holder:
+        if holder is not None:
+            message = f"process {holder} looks after the kernel rules of this network namespace: end it first"
+            raise FirewallError("kernel rules", message)
+        yield
+
+
+@contextmanager
+def lock_or_holder() -> Iterator[str | None]:
+    """As `lock`, but when another process holds it, go on without: its number is given."""
     tools.require_privilege("changing kernel rules")
     # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
     path = _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.lock"
     try:
         descriptor = _take(path)
+    except _HeldError as held:
+        yield str(held)
+        return
     except PermissionError:
         raise PrivilegeError(f"{path}: expected root, who alone can lock the kernel rules") from None
     except OSError as error:
         raise FirewallError(f"lock {path}", error.strerror or str(error)) from None
     try:
-        yield
+        yield None
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
@@ -49,8 +66,7 @@ def _take(path: Path) -> int:
         except BlockingIOError:
             holder = os.read(descriptor, 16).decode("ascii", "replace") or "another"
             os.close(descriptor)
-            message = f"process {holder} looks after the kernel rules of this network namespace: end it first"
-            raise FirewallError("kernel rules", message) from None
+            raise _HeldError(holder) from None
         except BaseException:
             os.close(descriptor)
             raise

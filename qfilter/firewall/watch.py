@@ -25,7 +25,8 @@ class _Order(Enum):
 class Watch:
     """Compares every few seconds, in a thread of its own of the caller's network namespace, until `close`.
 
-    `tell` gets the differences, a sentence each, when they are others than before; none when all is as it should be.
+    `tell` gets the differences, a sentence each, when they are others than before or a repair was asked for;
+    none when all is as it should be.
     """
 
     def __init__(self, rules: KernelRules, tell: Callable[[tuple[str, ...]], None], *, every: float = EVERY) -> None:
@@ -49,8 +50,9 @@ class Watch:
 
     def _run(self) -> None:
         while (order := self._next()) is not _Order.END:
-            found = self._look(repair=order is _Order.REPAIR)
-            if found != self._told:
+            asked = order is _Order.REPAIR
+            found = self._look(repair=asked)
+            if asked or found != self._told:
                 self._told = found
                 self._tell(found)
 

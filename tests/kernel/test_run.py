@@ -212,12 +212,22 @@ def test_a_taken_queue_names_its_holder(lab: Lab, policy_file: PolicyFile) -> No
 def test_the_second_run_is_told_of_the_first(lab: Lab, policy_file: PolicyFile) -> None:
     policy = policy_file(POLICY)
     with serving(lab.gateway, policy) as service:
-        for words in (("run", policy), ("install", policy), ("remove",)):
+        for words in (("run", policy), ("install", policy)):
             done = command(lab.gateway, *words, check=False)
             assert done.returncode == 4
             assert f"process {service.pid} looks after the kernel rules of this network namespace" in done.stderr
         assert is_installed(lab.gateway)
     assert not is_installed(lab.gateway)
+
+
+def test_remove_works_while_a_run_serves_and_sigusr1_takes_it_back(lab: Lab, policy_file: PolicyFile) -> None:
+    with serving(lab.gateway, policy_file(POLICY)) as service:
+        done = command(lab.gateway, "remove")
+        assert f"process {service.pid} still serves" in done.stderr
+        assert not is_installed(lab.gateway)
+        service.send(signal.SIGUSR1)
+        service.wait_for("kernel rules are as they should be")
+        assert is_installed(lab.gateway)
 
 
 def test_a_policy_whose_test_fails_installs_nothing(lab: Lab, policy_file: PolicyFile) -> None:
