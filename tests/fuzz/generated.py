@@ -213,6 +213,7 @@ def rules(draw: st.DrawFn, depth: int = 1, *, actions: bool = True, scapy: bool 
         rule["rules"] = inner
     else:
         rule["verdict"] = draw(st.sampled_from(VERDICTS))
+        rule |= {"scope": "flow"} if actions and draw(st.integers(0, 3)) == 0 else {}
     if not _loads_alone(written(rule)):
         rule.pop("match", None)
     return rule

@@ -27,11 +27,8 @@ GOLDEN = ROOT / "tests/golden/corpus.txt"
 HEAD = "version: 1\ndefault: {input: accept}\n"
 POLICIES = {
     "addresses": "  - {match: {saddr: [10.0.0.0/8, fe80::/10]}, verdict: drop}\n",
-    "ports": "  - {match: {protocol: [tcp, udp], dport: {lt: 1024}}, verdict: drop}\n",
-    "not": "  - {match: {not: {dport: 53}, protocol: udp}, verdict: reject}\n",
     "payload": "  - {match: {payload: {contains: HTTP}}, verdict: drop}\n",
     "regex": "  - {match: {payload: {regex: '(?i)user-agent: .{1,60}'}}, verdict: drop}\n",
-    "length of payload": "  - {match: {payload: {length: {not: 0-1500}}}, verdict: drop}\n",
     "bytes": "  - {match: {bytes: {base: transport, offset: 2, value: '00 35'}}, verdict: drop}\n",
     "options": "  - {match: {any: [{tcp.options: timestamp}, {ip.options: ra}, {ip6.exthdrs: hbh}]}, verdict: drop}\n",
     "inner": "  - {match: {any: [{inner.protocol: tcp}, {inner.inner.saddr: {not: '::1'}}]}, verdict: drop}\n",

@@ -49,7 +49,7 @@ def plain(truth: Truth) -> object:
 conditions = matches().map(condition_rule).filter(bool).map(lambda rule: rule.match if rule else AllOf(()))
 
 
-@examples(150)
+@examples(80)
 @given(conditions, conditions, packets())
 def test_kleene(one: Condition, other: Condition, packet: Packet) -> None:
     seen = view(packet)
@@ -71,7 +71,7 @@ def test_kleene(one: Condition, other: Condition, packet: Packet) -> None:
     assert holds(AllOf((one, NotOf(one)))) in (False, None)
 
 
-@examples(300)
+@examples(150)
 @given(st.data(), packets(sound_bytes()))
 def test_a_value_and_its_negation_are_both_false_when_absent_and_otherwise_opposite(
     data: st.DataObject, packet: Packet
@@ -96,7 +96,7 @@ def nested(rules: tuple[Rule, ...], at: int) -> tuple[Rule, ...]:
     return (*rules[:at], around)
 
 
-@examples(100)
+@examples(50)
 @given(policies(), st.lists(packets(), min_size=1, max_size=3), st.data())
 def test_rules_inside_a_rule_that_matches_everything_mean_what_they_mean_outside(
     policy: Policy, sent: list[Packet], data: st.DataObject
@@ -107,7 +107,7 @@ def test_rules_inside_a_rule_that_matches_everything_mean_what_they_mean_outside
         assert flat.decide(packet) == deep.decide(packet)
 
 
-@examples(100)
+@examples(50)
 @given(policies(), st.lists(packets(), min_size=1, max_size=3), st.data())
 def test_a_rule_that_cannot_match_changes_nothing(policy: Policy, sent: list[Packet], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(policy.rules)))
@@ -118,7 +118,7 @@ def test_a_rule_that_cannot_match_changes_nothing(policy: Policy, sent: list[Pac
         assert without.decide(packet) == with_it.decide(packet)
 
 
-@examples(100)
+@examples(50)
 @given(st.data(), packets())
 def test_the_order_of_a_list_does_not_matter(data: st.DataObject, packet: Packet) -> None:
     name = data.draw(st.sampled_from(sorted(FIELDS)))

@@ -124,7 +124,7 @@ def test_anything_as_a_value(field: str, value: object) -> None:
     outcome(HEAD + f"rules:\n  - {{match: {{{field}: {written(value)}}}, verdict: drop}}\n")
 
 
-@examples(80)
+@examples(30)
 @given(st.lists(rules(), max_size=3))
 def test_loading_is_the_same_twice(some: list[object]) -> None:
     text = HEAD + SETS + "rules:\n" + "".join(f"  - {written(rule)}\n" for rule in some) if some else HEAD

@@ -17,7 +17,7 @@ DECIDED = (Reason.RULE, Reason.DEFAULT)
 """Any other reason is a failure, and those drop here."""
 
 
-@examples(80)
+@examples(50)
 @given(policies(actions=False), st.lists(packets(sound_bytes()), min_size=1, max_size=3))
 def test_a_packet_that_was_cut_gets_the_verdict_of_the_whole_one_or_none(policy: Policy, sent: list[Packet]) -> None:
     judged = engine(policy)
@@ -67,7 +67,7 @@ OF_THE_PACKET_ITSELF = ("length", "fragment", "ip6.exthdrs")
 """Fields that differ between a datagram and its fragments because they are of the packet that carries it."""
 
 
-@examples(120)
+@examples(60)
 @given(policies(actions=False), fragmented())
 def test_a_fragment_gets_the_verdict_of_the_datagram_or_none(policy: Policy, sent: tuple[Packet, list[Packet]]) -> None:
     said = repr(policy.rules)
