@@ -23,6 +23,7 @@ _TIMEOUT = 30
 
 _STATUS = Path("/proc/thread-self/status")
 _CAP_NET_ADMIN = 12
+_CAP_SYS_ADMIN = 21
 _LACKING = (
     "not supported",
     "not installed",
@@ -72,11 +73,12 @@ def run(command: Command) -> str:
 
 
 def run_apart(command: Command) -> str:
-    """The same in a network namespace of its own, which ends with it; without root as root of a user namespace.
+    """The same in a network namespace of its own, which ends with it; as root of a user namespace where needed.
 
-    The lock of iptables-legacy guards the tables of the host, which is another namespace, and only root can take it.
+    Root of a container has CAP_NET_ADMIN often, but seldom the CAP_SYS_ADMIN that a namespace takes. The lock of
+    iptables-legacy guards the tables of the host, which is another namespace, and only root can take it.
     """
-    unshare = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--net")
+    unshare = ("unshare", "--net") if _may(_CAP_SYS_ADMIN) else ("unshare", "--user", "--map-root-user", "--net")
     return _run(Command((*unshare, *command.words), command.text), {"XTABLES_LOCKFILE": os.devnull})
 
 
@@ -109,10 +111,15 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
 
 def require_privilege(action: str) -> None:
     """Raise PrivilegeError unless this process may do `action` (such as "installing kernel rules")."""
+    if not _may(_CAP_NET_ADMIN):
+        raise PrivilegeError(f"{action} needs root or CAP_NET_ADMIN")
+
+
+def _may(capability: int) -> bool:
+    """Whether this process has a capability of linux/capability.h in effect."""
     status = _STATUS.read_text(encoding="ascii", errors="replace")
     effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    if not int(effective, 16) >> _CAP_NET_ADMIN & 1:
-        raise PrivilegeError(f"{action} needs root or CAP_NET_ADMIN")
+    return bool(int(effective, 16) >> capability & 1)
 
 
 def _find_kind(name: str, plain: str, kind: str) -> str:
@@ -145,5 +152,7 @@ def _version(path: str) -> str:
 
 
 def _path() -> str:
-    # sudo and cron often leave the sbin folders out, where every distribution keeps these tools
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    # sudo and cron often leave the sbin folders out, where every distribution keeps these tools. An entry that is empty
+    # or relative means the current folder, which may be anybody's.
+    inherited = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join((*filter(os.path.isabs, inherited), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
