@@ -74,7 +74,8 @@ def holder(port_id: int) -> str:
     if pid is None:
         return "an unknown process"
     try:
-        return f"process {pid} ({Path('/proc', pid, 'comm').read_text().strip()})"
+        # A process chooses its own name, any bytes: they are shown escaped, and never reach a terminal.
+        return f"process {pid} ({repr(Path('/proc', pid, 'comm').read_bytes()[:-1])[2:-1]})"
     except OSError:
         return f"process {pid}"
 
