@@ -21,7 +21,7 @@ from qfilter.netlink.message import ERROR, REQUEST, Message, decode_error, decod
 from qfilter.netlink.nfnetlink import NETLINK_NETFILTER, VERDICT, Outcome, encode_verdict
 from tests.kernel.running import PolicyFile, await_events, command, events, is_installed
 from tests.lab.clients import send_datagrams
-from tests.lab.process import wait_until
+from tests.lab.process import Running, wait_until
 from tests.lab.servers import UdpServer, udp_counter
 from tests.lab.service import qfilter, serving
 from tests.lab.topology import Lab
@@ -68,6 +68,16 @@ def flood(lab: Lab) -> Iterator[None]:
         thread.join()
 
 
+def pause(service: Running) -> None:
+    """From now on no thread of it does anything, until SIGCONT."""
+    service.send(signal.SIGSTOP)
+    tasks = Path("/proc", str(service.pid), "task")
+    wait_until(
+        lambda: all(each.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()),
+        "every thread should stop",
+    )
+
+
 def test_no_denied_packet_passes_once_it_says_that_it_serves_nor_while_it_is_killed(
     lab: Lab, policy_file: PolicyFile
 ) -> None:
@@ -88,7 +98,7 @@ def test_stopped_it_holds_what_comes_and_decides_it_when_it_goes_on(
     path = tmp_path / "events"
     policy = policy_file(text.replace("queue: {", "queue: {length: 30, "))
     with servers(lab) as (denied, wanted), serving(lab.gateway, policy, "--events", str(path)) as service:
-        service.send(signal.SIGSTOP)
+        pause(service)
         send(lab, DENIED, 20)
         send(lab, WANTED, 20)
         assert lab.gateway.queues()[0].waiting == 30
@@ -105,7 +115,7 @@ def test_what_a_full_socket_lost_is_told_to_the_last_packet(lab: Lab, policy_fil
     path = tmp_path / "events"
     policy = policy_file(POLICY.replace("queue: {", "queue: {socket_buffer: 8192, "))
     with servers(lab) as (_, wanted), serving(lab.gateway, policy, "--events", str(path)) as service:
-        service.send(signal.SIGSTOP)
+        pause(service)
         send(lab, WANTED, 100)
         service.send(signal.SIGCONT)
         wait_until(lambda: lab.gateway.queues()[0].waiting == 0, "what was not lost should be decided")
@@ -235,7 +245,7 @@ def test_interfaces_that_change_under_traffic(lab: Lab, policy_file: PolicyFile,
             ("lan", "deny"),
             ("other", "elsewhere"),
         ]
-        service.send(signal.SIGSTOP)
+        pause(service)
         send(lab, WANTED, 5)
         lab.gateway.ip("link delete other")
         service.send(signal.SIGCONT)
@@ -246,7 +256,7 @@ def test_interfaces_that_change_under_traffic(lab: Lab, policy_file: PolicyFile,
 def test_nobody_else_can_give_a_verdict(lab: Lab, policy_file: PolicyFile) -> None:
     """Another root process answers for the queue, twice, while its holder sleeps."""
     with servers(lab) as (denied, _), serving(lab.gateway, policy_file(POLICY)) as service:
-        service.send(signal.SIGSTOP)
+        pause(service)
         send(lab, DENIED, 1)
         with lab.gateway.new_socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as forger:
             for _ in range(2):
