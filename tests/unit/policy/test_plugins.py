@@ -98,9 +98,21 @@ def test_a_file_runs_once_until_it_changes(folder: Path) -> None:
     assert found.function.__code__.co_consts[-1] is False
 
 
-def test_an_installed_module() -> None:
-    folder = Path("/nonexistent")
-    assert loaded(folder, "qfilter.names:services") == ("qfilter.names:services", [])
+def test_an_installed_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "installed_for_test" / "__init__.py", "")
+    write(folder / "installed_for_test" / "inside.py", SOURCE.format(name="test.plugins.installed"))
+    monkeypatch.syspath_prepend(folder)
+    nowhere = Path("/nonexistent")
+    assert loaded(nowhere, "installed_for_test.inside:plain") == ("installed_for_test.inside:plain", [])
+
+
+def test_an_installed_module_that_others_can_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "refused_for_test.py", f"open({str(folder / 'ran')!r}, 'w').close()\n").chmod(0o646)
+    monkeypatch.syspath_prepend(folder)
+    registered, problems = loaded(Path("/nonexistent"), "refused_for_test:f")
+    assert registered is None
+    assert [f"{folder}/refused_for_test.py can be written by others (mode 0646)" in one for one in problems] == [True]
+    assert not (folder / "ran").exists()
 
 
 def test_two_files_of_one_name_do_not_replace_each_other(folder: Path) -> None:
