@@ -21,7 +21,7 @@ setup: ## install what is missing (system packages as root) and make .venv
 
 # Some shells export HOST on their own: this host is touched only when the command line says so.
 ifeq ($(origin HOST),command line)
-run: command := $(bin)/qfilter run '$(POLICY)'
+run: command := $(bin)/qfilter install --print '$(POLICY)' && exec $(bin)/qfilter run '$(POLICY)'
 ifeq ($(POLICY),)
 $(error HOST=1 needs a policy: sudo make run HOST=1 POLICY=rules/workstation.yaml)
 endif

@@ -87,11 +87,13 @@ def rules_are_printed_and_are_the_exact_ones(stage: Stage, line: str) -> None:
 def in_force_until_ctrl_c(stage: Stage, line: str) -> None:
     before = stage.standing()
     policy = Path("first.yaml").resolve()
+    printed = stage.run(*qfilter("install", "--print", policy))
     make, *rest = (word.replace("=first.yaml", f"={policy}") for word in words(line))
     for number in (signal.SIGINT, signal.SIGTERM):
         with stage.start(make, "-C", str(ROOT), *rest) as running:
             running.wait_for(READY)
             assert not stage.answers(4)
+            assert printed in running.output.partition('"type":"start"')[0], "what is installed is said first"
             os.killpg(running.pid, number)  # as a terminal does: to make, its shell and qfilter
             running.wait()
         assert stage.lab.gateway.queues() == {}
@@ -178,3 +180,11 @@ def test_a_command_does_what_it_promises(line: str, stage: Stage) -> None:
 
 def test_nothing_is_tried_that_is_not_shown() -> None:
     assert TRIED.keys() == set(shown())
+
+
+def test_nothing_is_put_in_force_that_could_not_be_said_first(stage: Stage) -> None:
+    before = stage.standing()
+    with stage.start("make", "-C", str(ROOT), "run", "HOST=1", "POLICY=/nonexistent.yaml") as running:
+        assert running.wait(timeout=60.0)
+    assert running.output.count("/nonexistent.yaml:1:1: ") == 1
+    assert stage.standing() == before
