@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from qfilter.fields import Family
 from qfilter.model.packet import Packet
-from qfilter.model.verdict import Kind, Reason, Verdict
+from qfilter.model.verdict import Decision, Kind, Reason, Verdict
 
 Judge = Callable[[Packet], Verdict]
 """Gives a packet its verdict. When it raises, the queue gives the packet the outcome of the cause `error`."""
+
+Tell = Callable[[Packet | None, Verdict], None]
+"""Told of a packet that the queue decided; None where not more than its id could be read."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(slots=True)
@@ -60,6 +65,41 @@ class QueueCounters:
         self.last_failure = words
 
 
+class OwnVerdicts:
+    """The queue's failures. `tell` may be set by whoever records them; what it raises is the record's loss alone."""
+
+    def __init__(self, counters: QueueCounters, outcomes: Mapping[Reason, Kind]) -> None:
+        self._counters = counters
+        self._outcomes = outcomes
+        self.tell: Tell | None = None
+
+    def attempt(self, work: Callable[[], Made], packet: Packet | None = None) -> Made | Kind:
+        """What `work` makes; or, when it raises, the outcome of the cause `error` for the packet."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  one packet's failure must not end the others' verdicts
+            return self.fail(Reason.ERROR, f"{type(error).__name__}: {error}", packet)
+
+    def fail(self, reason: Reason, words: str, packet: Packet | None = None) -> Kind:
+        """The configured outcome of a cause, drop where it has none."""
+        accepts = self._outcomes.get(reason) == Kind.ACCEPT
+        return self._decide(Kind.ACCEPT if accepts else Kind.DROP, reason, words, packet)
+
+    def drop(self, words: str, packet: Packet | None = None) -> Kind:
+        """Drop for an `error` whatever its outcome is: what was to be rejected or marked must not pass as it is."""
+        return self._decide(Kind.DROP, Reason.ERROR, words, packet)
+
+    def _decide(self, kind: Kind, reason: Reason, words: str, packet: Packet | None) -> Kind:
+        self._counters.fail(reason, words)
+        self._counters.count(kind)
+        if self.tell is not None:
+            try:
+                self.tell(packet, Verdict(Decision(kind), reason, detail=words))
+            except Exception as error:  # noqa: BLE001  the verdict stands, whether or not it can be told
+                self._counters.last_failure = f"{words}; not recorded: {error}"
+        return kind
+
+
 class PacketQueue(Protocol):
     """One open queue. Not safe to share between threads."""
 
@@ -72,6 +112,10 @@ class PacketQueue(Protocol):
     @property
     def family(self) -> Family | None:
         """The only family whose packets come here; None for both."""
+
+    @property
+    def own(self) -> OwnVerdicts:
+        """What the queue decides itself."""
 
     def fileno(self) -> int:
         """The descriptor to wait on for reading; the same until `close`."""

@@ -34,7 +34,7 @@ from qfilter.netlink.ipq import (
 )
 from qfilter.netlink.message import ACK, ERROR, REQUEST, Message, decode_error, decode_messages, encode_message
 from qfilter.netlink.nfnetlink import CopyMode, Outcome
-from qfilter.queues.base import Judge, QueueCounters
+from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
 
 VERDICTS = frozenset({Kind.ACCEPT, Kind.DROP})
 """What ip_queue can do with a packet. Reject and repeat need a mark to come back with; queue needs a number."""
@@ -45,6 +45,7 @@ _PROTOCOLS = {Family.IPV4: NETLINK_FIREWALL, Family.IPV6: NETLINK_IP6_FW}
 _PEERS = {Family.IPV4: Path("/proc/net/ip_queue"), Family.IPV6: Path("/proc/net/ip6_queue")}
 _KERNEL = 0
 _SHORTEST_RANGE = 40
+_OUTCOMES = {Kind.ACCEPT: Outcome.ACCEPT, Kind.DROP: Outcome.DROP}
 _BATCH = 64
 """Packets a `receive` at most."""
 _BUFFER = COPY_LIMIT + 4_096
@@ -65,7 +66,7 @@ class IpQueue:
         self._port_id = int(netlink.getsockname()[0])
         self.family = family
         self._copy_range = copy_range
-        self._failure = failure
+        self.own = OwnVerdicts(self.counters, failure)
         self._buffer = bytearray(_BUFFER)
 
     @classmethod
@@ -152,7 +153,7 @@ class IpQueue:
         packet_id = cut_packet_id(datagram)
         if packet_id is not None:
             self.counters.received += 1
-            self._answer(packet_id, self._failed(Reason.TRUNCATED, words))
+            self._answer(packet_id, _OUTCOMES[self.own.fail(Reason.TRUNCATED, words)])
 
     def _decide(self, queued: QueuedPacket, judge: Judge) -> None:
         self.counters.received += 1
@@ -165,25 +166,18 @@ class IpQueue:
 
     def _judged(self, queued: QueuedPacket, judge: Judge) -> Outcome:
         if not queued.payload:
-            return self._failed(Reason.TRUNCATED, "the kernel copied nothing of the packet")
-        try:
-            verdict = judge(self._packet(queued))
-        except Exception as error:  # noqa: BLE001  one packet's failure must not end the others' verdicts
-            return self._failed(Reason.ERROR, f"{type(error).__name__}: {error}")
+            return _OUTCOMES[self.own.fail(Reason.TRUNCATED, "the kernel copied nothing of the packet")]
+        packet = self.own.attempt(lambda: self._packet(queued))
+        if isinstance(packet, Kind):
+            return _OUTCOMES[packet]
+        verdict = self.own.attempt(lambda: judge(packet), packet)
+        if isinstance(verdict, Kind):
+            return _OUTCOMES[verdict]
         impossible = _impossible(verdict, queued.mark)
         if impossible:
-            # Never the configured outcome: what was to be rejected or marked must not get through as it is.
-            self.counters.fail(Reason.ERROR, impossible)
-            self.counters.count(Kind.DROP)
-            return Outcome.DROP
+            return _OUTCOMES[self.own.drop(impossible, packet)]
         self.counters.count(verdict.decision.kind)
-        return Outcome.ACCEPT if verdict.decision.kind is Kind.ACCEPT else Outcome.DROP
-
-    def _failed(self, reason: Reason, words: str) -> Outcome:
-        accepts = self._failure.get(reason) == Kind.ACCEPT
-        self.counters.fail(reason, words)
-        self.counters.count(Kind.ACCEPT if accepts else Kind.DROP)
-        return Outcome.ACCEPT if accepts else Outcome.DROP
+        return _OUTCOMES[verdict.decision.kind]
 
     def _answer(self, packet_id: int, outcome: Outcome) -> None:
         try:

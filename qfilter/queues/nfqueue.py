@@ -42,7 +42,7 @@ from qfilter.netlink.nfnetlink import (
     encode_verdict,
 )
 from qfilter.netlink.queues import bound_queues, holder
-from qfilter.queues.base import Judge, QueueCounters
+from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
 from qfilter.queues.verdicts import encode, shift
 
 _BATCH = 64
@@ -51,6 +51,7 @@ _LARGEST_MESSAGE = COPY_LIMIT + 4_096
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 8 << 20, 32 << 20
 _VERSIONS = {0x0800: 4, 0x86DD: 6}
 _IDS = 1 << 32
+_OUTCOMES = {Kind.ACCEPT: Outcome.ACCEPT, Kind.DROP: Outcome.DROP}
 # The kernel says more than the field table: an input packet whose receiver is known carries that socket's uid, and
 # postrouting has an input interface since Linux 5.5.
 _CARRIED = {hook: frozenset(name for name, row in FIELDS.items() if hook in row.hooks) for hook in Hook}
@@ -78,7 +79,7 @@ class NfQueue:
         self._channel = channel
         self._links = links
         self._mark_mask = mark_mask
-        self._failure = failure
+        self.own = OwnVerdicts(self.counters, failure)
         self._waiting: deque[tuple[bytes, QueuedPacket]] = deque()
         self._current: QueuedPacket | None = None
         self._judge: Judge | None = None
@@ -236,7 +237,7 @@ class NfQueue:
             return
         self._note_losses(packet_id)
         self.counters.received += 1
-        self._send_verdict(packet_id, self._failed(Reason.TRUNCATED, words), None)
+        self._send_verdict(packet_id, _OUTCOMES[self.own.fail(Reason.TRUNCATED, words)], None)
 
     def _decide(self, handed: netfilterqueue.Packet) -> None:
         """The package's callback for the message that `recv` returned last."""
@@ -252,29 +253,25 @@ class NfQueue:
         queued, judge = self._current, self._judge
         assert queued is not None
         assert judge is not None
+        packet = self.own.attempt(lambda: self._packet(queued))
+        if isinstance(packet, Kind):
+            return _OUTCOMES[packet], None
         if queued.mark & self._mark_mask:
             # Rejected already, and no REJECT rule took it: judged again it would come back for ever.
-            self.counters.fail(Reason.ERROR, f"mark {queued.mark:#x}: bits of {self._mark_mask:#x} were set on arrival")
-            self.counters.count(Kind.DROP)
-            return Outcome.DROP, None
+            words = f"mark {queued.mark:#x}: bits of {self._mark_mask:#x} were set on arrival"
+            return _OUTCOMES[self.own.drop(words, packet)], None
         if not _is_ip(queued):
-            return self._failed(Reason.MALFORMED, f"ethertype {queued.ethertype:#06x}: expected an IP packet"), None
+            words = f"ethertype {queued.ethertype:#06x}: expected an IP packet"
+            return _OUTCOMES[self.own.fail(Reason.MALFORMED, words, packet)], None
+        verdict = self.own.attempt(lambda: judge(packet), packet)
+        if isinstance(verdict, Kind):
+            return _OUTCOMES[verdict], None
         try:
-            verdict = judge(self._packet(queued))
-            if verdict.decision.queue == self.number:
-                # It would come back here, unchanged and for ever.
-                raise ValueError(f"{verdict.decision}: the packet is in that queue, expected another")
-            answer = encode(verdict, queued.mark, self._mark_mask)
-        except Exception as error:  # noqa: BLE001  one packet's failure must not end the others' verdicts
-            return self._failed(Reason.ERROR, f"{type(error).__name__}: {error}"), None
+            answer = encode(verdict, queued.mark, self._mark_mask, self.number)
+        except ValueError as error:
+            return _OUTCOMES[self.own.drop(str(error), packet)], None
         self.counters.count(verdict.decision.kind)
         return answer
-
-    def _failed(self, reason: Reason, words: str) -> int:
-        accepts = self._failure.get(reason) == Kind.ACCEPT
-        self.counters.fail(reason, words)
-        self.counters.count(Kind.ACCEPT if accepts else Kind.DROP)
-        return Outcome.ACCEPT if accepts else Outcome.DROP
 
     def _answer(self, handed: netfilterqueue.Packet, value: int, mark: int | None) -> None:
         if mark is not None:

@@ -8,13 +8,15 @@ from qfilter.netlink.nfnetlink import Outcome
 MARK_LIMIT = 1 << 32
 
 
-def encode(verdict: Verdict, mark: int, mark_mask: int) -> tuple[int, int | None]:
+def encode(verdict: Verdict, mark: int, mark_mask: int, own: int) -> tuple[int, int | None]:
     """The value of `nfqnl_msg_verdict_hdr` for a packet that arrived with `mark`, and its new mark, None for the old.
+
+    `own` is the number of the queue that it is in: sent there again it would come back unchanged, for ever.
 
     A reject goes back through the chain with its code in the bits of `mark_mask`, where qfilter's REJECT rules wait
     for it. A queue comes without the bypass bit: a packet for a queue that nobody listens to is dropped.
     Raises ValueError for a verdict that would set those bits in any other way, which a later hook would take for a
-    reject.
+    reject, and for its own queue.
     """
     decision = verdict.decision
     new = mark if verdict.mark is None else verdict.mark
@@ -31,6 +33,8 @@ def encode(verdict: Verdict, mark: int, mark_mask: int) -> tuple[int, int | None
         case Kind.QUEUE:
             if decision.queue is None or not 0 <= decision.queue <= 0xFFFF:
                 raise ValueError(f"queue {decision.queue}: expected 0 to 65535")
+            if decision.queue == own:
+                raise ValueError(f"{decision}: the packet is in that queue, expected another")
             return decision.queue << 16 | Outcome.QUEUE, changed
         case Kind.REJECT:
             if decision.reject is None:

@@ -10,6 +10,7 @@ from qfilter.model.verdict import ACCEPT, DROP, Decision, Kind, Reason, RejectWi
 from qfilter.queues.verdicts import encode, shift
 
 HIGH = 0xF000_0000
+OWN = 9
 NF_DROP, NF_ACCEPT, NF_QUEUE, NF_REPEAT = 0, 1, 3, 4
 
 
@@ -50,7 +51,7 @@ REPEAT = Decision(Kind.REPEAT)
     ],
 )
 def test_what_the_kernel_is_told(given: Verdict, arrived_with: int, mask: int, value: int, mark: int | None) -> None:
-    assert encode(given, arrived_with, mask) == (value, mark)
+    assert encode(given, arrived_with, mask, OWN) == (value, mark)
 
 
 @given(
@@ -65,7 +66,7 @@ def test_hand_back_bits_are_set_by_a_reject_and_by_nothing_else(
     mask = 0xF << low
     mark &= ~mask
     given = verdict(decision, None if new is None else new & ~mask)
-    _, sent = encode(given, mark, mask)
+    _, sent = encode(given, mark, mask, OWN)
     after = mark if sent is None else sent
     assert (after & mask) >> low == (0 if decision.reject is None else decision.reject.code)
     assert after & ~mask == (mark if given.mark is None else given.mark)
@@ -76,7 +77,7 @@ def test_a_policy_cannot_hand_back_by_a_mark_of_its_own(decision: Decision) -> N
     with pytest.raises(
         ValueError, match="mark 0x10000001: expected 32 bits, none of 0xf0000000, which hand rejects back"
     ):
-        encode(verdict(decision, 0x1000_0001), 0, HIGH)
+        encode(verdict(decision, 0x1000_0001), 0, HIGH, OWN)
 
 
 @pytest.mark.parametrize(
@@ -85,19 +86,20 @@ def test_a_policy_cannot_hand_back_by_a_mark_of_its_own(decision: Decision) -> N
         (verdict(ACCEPT, 1 << 32), "mark 0x100000000: expected 32 bits"),
         (verdict(ACCEPT, -1), "mark -0x1: expected 32 bits"),
         (verdict(Decision(Kind.QUEUE)), "queue None: expected 0 to 65535"),
+        (verdict(queueing(OWN)), "queue 9: the packet is in that queue, expected another"),
         (verdict(queueing(65_536)), "queue 65536: expected 0 to 65535"),
         (verdict(Decision(Kind.REJECT)), "reject without an answer: expected one of RejectWith"),
     ],
 )
 def test_a_verdict_that_the_kernel_has_no_words_for(given: Verdict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        encode(given, 0, HIGH)
+        encode(given, 0, HIGH, OWN)
 
 
 def test_without_hand_back_bits_every_mark_is_the_policys_and_nothing_is_rejected() -> None:
-    assert encode(verdict(ACCEPT, 0xFFFF_FFFF), 0xF000_0000, 0) == (NF_ACCEPT, 0xFFFF_FFFF)
+    assert encode(verdict(ACCEPT, 0xFFFF_FFFF), 0xF000_0000, 0, OWN) == (NF_ACCEPT, 0xFFFF_FFFF)
     with pytest.raises(ValueError, match="mark mask 0x0: expected four adjacent bits of 32"):
-        encode(verdict(rejecting(RejectWith.TCP_RESET)), 0, 0)
+        encode(verdict(rejecting(RejectWith.TCP_RESET)), 0, 0, OWN)
 
 
 @pytest.mark.parametrize(("mask", "low"), [(0xF, 0), (0xF0, 4), (0x1E, 1), (HIGH, 28)])
