@@ -23,9 +23,9 @@ from qfilter.compiler import compile_policy
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
 from qfilter.engine.summary import summary
-from qfilter.errors import PolicyError, QueueError, UnsupportedError
+from qfilter.errors import PolicyError, PrivilegeError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
-from qfilter.events.record import EventType, event, verdict_event, worth_recording
+from qfilter.events.record import EventType, event, failure_event, verdict_event, worth_recording
 from qfilter.firewall.watch import EVERY
 from qfilter.model.packet import Packet
 from qfilter.model.plan import Capabilities, Plan
@@ -113,6 +113,8 @@ class Service:
             if self.plan.kernel is not None:
                 undo.enter_context(firewall.lock())
             self._queues = _open_queues(self.plan, undo)
+            for queue in self._queues:
+                queue.own.tell = self._record_own
             self._losses = _lost(self._queues, {})
             self._record(EventType.START, self.in_force)
             undo.callback(self._record_stop)
@@ -269,6 +271,13 @@ class Service:
             self._unrecorded += 1
         return verdict
 
+    def _record_own(self, packet: Packet | None, verdict: Verdict) -> None:
+        """A verdict of the queue itself; of a message that was cut no packet is known."""
+        if packet is not None:
+            self._record_verdict(packet, verdict)
+        else:
+            self._outputs.put(failure_event(verdict, policy=self.plan.policy.digest, now=time.time()))
+
     def _record_verdict(self, packet: Packet, verdict: Verdict) -> None:
         if worth_recording(verdict):
             ends, policy = summary(self._engine, packet), self.plan.policy.digest
@@ -279,7 +288,7 @@ class Service:
         self._outputs.put(event(kind, time.time(), {"policy": self.plan.policy.digest, **values}))
 
     def _record_stop(self) -> None:
-        self._losses = _lost(self._queues, bound_queues())
+        self._losses = _lost(self._queues, _bound() or {})
         report = self._engine.report()
         totals = {
             "packets": report.total.packets,
@@ -299,10 +308,8 @@ class Service:
         if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        try:
-            bound = bound_queues()
-        except OSError:
-            # No descriptor or no memory is left for the moment. Verdicts need neither, and go on.
+        bound = _bound()
+        if bound is None:
             return
         for queue in self._queues:
             if queue.family is None and queue.number not in bound:
@@ -312,6 +319,17 @@ class Service:
             if each != before:
                 self._record(EventType.QUEUE, each)
         self._losses = losses
+
+
+def _bound() -> Mapping[int, BoundQueue] | None:
+    """The kernel's table of queues; None while no descriptor is left to read it, and for whoever is not root.
+
+    Verdicts need neither, and go on.
+    """
+    try:
+        return bound_queues()
+    except (OSError, PrivilegeError):
+        return None
 
 
 def _lost(queues: tuple[PacketQueue, ...], bound: Mapping[int, BoundQueue]) -> tuple[Mapping[str, object], ...]:

@@ -16,6 +16,7 @@ from qfilter.model.verdict import Decision, Kind, Reason
 
 KINDS: Mapping[str, str] = {
     "reject-hook": "a reject where the kernel has none: REJECT exists in input, forward and output only",
+    "own-queue": "a verdict that sends a packet back to qfilter itself, where it gets the same verdict for ever",
     "queue-target": "a setting of the queue that `target: queue` does not have",
     "unsupported": "something that this kernel or this build cannot do",
 }
@@ -30,6 +31,7 @@ def check(policy: Policy, capabilities: Capabilities) -> tuple[Diagnostic, ...]:
     found: list[Diagnostic] = []
     for rule, hooks in walk.rules(policy):
         found += _rule(rule, hooks, capabilities)
+        found += _own_queue(rule, policy)
     for hook, default in policy.defaults.items():
         found += _decision(default.decision, (hook,), default.at, capabilities)
     found += _target(policy)
@@ -74,6 +76,13 @@ def _decision(
             f"{decision} at {' and '.join(wrong)}: the kernel rejects only at input, forward and output, expected drop"
         )
         yield _mistake("reject-hook", at, f"{said} or a hook of these")
+
+
+def _own_queue(rule: Rule, policy: Policy) -> Iterator[Diagnostic]:
+    number = None if rule.verdict is None else rule.verdict.queue
+    if number is not None and policy.queue.first <= number <= policy.queue.last:
+        said = f"{rule.verdict}: this policy's own queue, expected another, or another queue.number"
+        yield _mistake("own-queue", rule.at, said)
 
 
 def _target(policy: Policy) -> Iterator[Diagnostic]:

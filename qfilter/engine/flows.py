@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from qfilter.engine.value import Known, Value
+from qfilter.engine.value import Value
 from qfilter.fields import TCP, TCP_FLAGS
 from qfilter.model.hook import Hook
 from qfilter.model.verdict import Verdict
@@ -24,7 +24,17 @@ Read = Callable[[str], Value]
 # what `output` let out comes back by `input`.
 _PLACE = {hook: "local" if hook in (Hook.INPUT, Hook.OUTPUT) else hook.value for hook in Hook}
 
-Key = tuple[str, int, frozenset[tuple[Known, Known]]]
+# Each end of a flow stays behind its interface: who forges an end's address elsewhere has another flow. A hook that
+# sees only one interface on the way of a routed packet tells nothing about the other direction.
+_BEHIND: Mapping[Hook, tuple[str | None, str | None]] = {
+    Hook.PREROUTING: (None, None),
+    Hook.INPUT: ("iifname", None),
+    Hook.FORWARD: ("iifname", "oifname"),
+    Hook.OUTPUT: (None, "oifname"),
+    Hook.POSTROUTING: (None, None),
+}
+
+Key = tuple[str, int, frozenset[tuple[Value, Value, Value | None]]]
 
 
 @dataclass(slots=True)
@@ -47,8 +57,11 @@ class Flows:
         if key is None or flow is None:
             return None
         protocol = key[1]
-        if now - flow.seen >= (TCP_IDLE if protocol == TCP else OTHER_IDLE) or _opens(protocol, read):
+        if now - flow.seen >= (TCP_IDLE if protocol == TCP else OTHER_IDLE):
             del self._flows[key]
+            return None
+        if _opens(protocol, read):
+            # For the rules to judge. The flow stays: a forged SYN must not cut it.
             return None
         flow.seen = now
         self._flows.move_to_end(key)
@@ -69,10 +82,11 @@ def _key(hook: Hook, read: Read) -> Key | None:
     sport, dport = read("sport"), read("dport")
     if not isinstance(protocol, int) or not isinstance(sport, int) or not isinstance(dport, int):
         return None
-    return (_PLACE[hook], protocol, frozenset({(saddr, sport), (daddr, dport)}))  # type: ignore[arg-type]
+    source, destination = (None if name is None else read(name) for name in _BEHIND[hook])
+    return (_PLACE[hook], protocol, frozenset({(saddr, sport, source), (daddr, dport, destination)}))
 
 
 def _opens(protocol: int, read: Read) -> bool:
-    """A new connection on old ports is a new flow."""
+    """Whether this packet would open a connection."""
     flags = read("tcp.flags") if protocol == TCP else 0
     return isinstance(flags, int) and flags & (TCP_FLAGS["syn"] | TCP_FLAGS["ack"]) == TCP_FLAGS["syn"]

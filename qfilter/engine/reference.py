@@ -100,6 +100,7 @@ class ReferenceEngine:
             return self._failure(evaluation, Reason.MALFORMED, None, malformed)
         remembered = self._flows.recall(packet.hook, evaluation.view.read, now)
         if remembered:
+            self._tallies.add("rule", remembered.rule or "", packet.wire_length)
             return remembered
         verdict = self._walk(self.policy.rules, evaluation, now, trace)
         return verdict or replace(evaluation.verdict(default.decision, Reason.DEFAULT), at=default.at)

@@ -90,9 +90,11 @@ def _udp(d: Decoded, at: int) -> int:
     if d.protocol == UDP:  # UDP-Lite has the checksum's coverage there
         size = int(header.len)
         d.values["udp.length"] = size
-        # Less than IP carries is not refused: the kernel ignores the rest as well. A first fragment carries less.
         d.require(size >= 8, Malformed.UDP_LENGTH)
-        d.require(at + size <= d.end or d.fragment is Fragment.FIRST, Malformed.UDP_LENGTH)
+        if d.fragment is not Fragment.FIRST:
+            d.require(at + size <= d.end, Malformed.UDP_LENGTH)
+            # What IP carries behind it is not refused: the kernel cuts it off, and no application sees it.
+            d.end = at + size
     _port_zero(d)
     return 8
 

@@ -87,6 +87,24 @@ def verdict_event(verdict: Verdict, packet: Packet, summary: Mapping[str, object
     }
 
 
+def failure_event(verdict: Verdict, *, policy: str, now: float) -> Event:
+    """The event of a verdict for a packet of which nothing could be read."""
+    nothing = ("hook", "iifname", "oifname", "saddr", "daddr", "sport", "dport", "protocol", "length")
+    return {
+        "timestamp": rfc3339(now),
+        "type": EventType.FAILURE,
+        **dict.fromkeys(nothing),
+        "verdict": str(verdict.decision),
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "rule": None,
+        "at": None,
+        "logged": [],
+        "prefix": "",
+        "policy": policy,
+    }
+
+
 def event(kind: EventType, now: float, values: Event) -> Event:
     """Any other event: `values` behind its timestamp and type."""
     return {"timestamp": rfc3339(now), "type": kind, **values}

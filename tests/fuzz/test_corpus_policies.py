@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -89,8 +91,18 @@ def test_what_ships_meets_no_error(corpus: list[Packet]) -> None:
         assert report.causes[Reason.ERROR].packets == 0, path.name
 
 
-def test_what_became_of_each_packet(corpus: list[Packet]) -> None:
-    lines = []
+def test_what_became_of_each_packet() -> None:
+    # A module of scapy that some other test's policy named would change what scapy makes of a packet.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        text = fresh.submit(histogram).result()
+    if os.environ.get("QFILTER_GOLDEN") == "write":
+        GOLDEN.write_text(text, encoding="ascii")
+    assert text == GOLDEN.read_text(encoding="ascii")
+
+
+def histogram() -> str:
+    """How many packets each policy decided for which reason, a line each."""
+    lines, corpus = [], list(packets())
     for name, rules in POLICIES.items():
         report = judge(loads(f"{HEAD}rules:\n{rules}"), corpus).report()
         reasons = Counter({cause.value: tally.packets for cause, tally in report.causes.items()})
@@ -99,7 +111,4 @@ def test_what_became_of_each_packet(corpus: list[Packet]) -> None:
         reasons["rule"] = report.total.packets - reasons.total()
         said = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()) if count)
         lines.append(f"{name}: {said}\n")
-    text = "".join(lines)
-    if os.environ.get("QFILTER_GOLDEN") == "write":
-        GOLDEN.write_text(text, encoding="ascii")
-    assert text == GOLDEN.read_text(encoding="ascii")
+    return "".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import PolicyFile, await_events, events
+from tests.kernel.running import PolicyFile, events
 from tests.lab.clients import QUICK, Outcome, send_datagrams, tcp_connect, udp_ask
 from tests.lab.process import wait_until
 from tests.lab.servers import tcp_server, udp_counter, udp_echo
@@ -137,24 +137,3 @@ rules:
         service.wait_for('"verdict":"queue 5"')
         wait_until(lambda: lab.gateway.queues()[0].waiting == 0, "all should be decided")
         assert server.collect(0) == 0
-
-
-def test_a_packet_does_not_circle_in_its_own_queue(lab: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
-    path = tmp_path / "events"
-    text = """version: 1
-default: {forward: accept}
-queue: {backend: iptables-legacy, number: 0-1}
-rules:
-  - {id: around, match: {dport: 9}, log: true, verdict: queue 1}
-"""
-    with serving(lab.gateway, policy_file(text), "--events", str(path)) as service:
-        with udp_counter(lab.server, 9) as server:
-            send_datagrams(lab.client, lab.server.ipv4, 9, 5)
-            await_events(path, "verdict", 5)
-            wait_until(lambda: not any(row.waiting for row in lab.gateway.queues().values()), "all should be decided")
-            assert server.collect(0) == 0
-        assert sum(row.last_id for row in lab.gateway.queues().values()) <= 10
-        service.stop()
-        (stop,) = events(path, "stop")
-    assert stop["queues"][1]["failures"] == {"error": 5}
-    assert stop["queues"][1]["last_failure"] == "ValueError: queue 1: the packet is in that queue, expected another"

@@ -272,6 +272,32 @@ def test_a_reject_that_no_rule_takes_is_dropped_and_does_not_loop(lab: Lab) -> N
     assert queue.counters.last_failure == "mark 0x10000000: bits of 0xf0000000 were set on arrival"
 
 
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        (Decision(Kind.QUEUE, queue=0), "queue 0: the packet is in that queue, expected another"),
+        (Decision(Kind.QUEUE, queue=70_000), "queue 70000: expected 0 to 65535"),
+        (Decision(Kind.REJECT), "reject without an answer: expected one of RejectWith"),
+    ],
+    ids=str,
+)
+def test_a_verdict_that_no_kernel_takes_drops_also_where_errors_are_accepted(
+    lab: Lab, decision: Decision, said: str
+) -> None:
+    told: list[tuple[int, str, str]] = []
+    with opened(lab.gateway, failure={Reason.ERROR: Kind.ACCEPT}) as queue, udp_counter(lab.server, PORT) as server:
+        queue.own.tell = lambda packet, verdict: told.append(
+            (0 if packet is None else packet.wire_length, str(verdict.decision), verdict.detail)
+        )
+        rules(lab.gateway, UDP)
+        send_datagrams(lab.client, lab.server.ipv4, PORT, 1)
+        assert judge_all(queue, always(decision), 1) == 1
+        assert server.collect(0) == 0
+    assert [(kind, words) for _, kind, words in told] == [("drop", said)]
+    assert told[0][0] > 28
+    assert (queue.counters.dropped, queue.counters.failures) == (1, {Reason.ERROR: 1})
+
+
 def test_queues_are_served_side_by_side(lab: Lab) -> None:
     with opened(lab.gateway, 1) as one, opened(lab.gateway, 2) as two, udp_counter(lab.server, PORT) as server:
         rules(lab.gateway, f"FORWARD -p udp --dport {PORT} -j NFQUEUE --queue-num 1")

@@ -312,6 +312,19 @@ def test_rules_of_ones_own(world: Lab, policy_file: PolicyFile) -> None:
     assert lines_of_table(service.output)["wanted"][:2] == ["accept", "1"]
 
 
+def test_what_the_queue_itself_decides_is_an_event(world: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
+    """Rejects need qfilter's own chains: a rule of one's own sends the packet round, and its mark then ends it."""
+    world.gateway.run("iptables-nft", "-A", "FORWARD", "-p", "udp", "-j", "NFQUEUE")
+    path = tmp_path / "events"
+    text = POLICY.replace("verdict: accept", "verdict: reject")
+    with serving(world.gateway, policy_file(text), "--no-install", "--events", str(path)):
+        assert ask(world.client, world.server) is Outcome.TIMED_OUT
+        (failure,) = await_events(path, "failure", 1)
+    assert (failure["verdict"], failure["reason"], failure["rule"]) == ("drop", "error", None)
+    assert failure["detail"] == "mark 0x20000000: bits of 0xf0000000 were set on arrival"
+    assert (failure["hook"], failure["iifname"], failure["daddr"]) == ("forward", "lan", world.server.ipv4)
+
+
 def test_install_then_run_without_installing(world: Lab, policy_file: PolicyFile) -> None:
     before, policy = ruleset(world.gateway), policy_file(POLICY)
     assert "installed by iptables-" in command(world.gateway, "install", policy).stdout

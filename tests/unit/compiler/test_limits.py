@@ -96,6 +96,17 @@ def wants_uid(packet: Packet) -> bool:
             ],
         ),
         (
+            policy(
+                rule(5, verdict=Decision(Kind.QUEUE, queue=1)),
+                rule(6, verdict=Decision(Kind.QUEUE, queue=2)),
+                queue=QueueSettings(first=0, last=1),
+            ),
+            MACHINE,
+            [
+                "p.yaml:5:3: error: queue 1: this policy's own queue, expected another, or another queue.number"
+            ],
+        ),
+        (
             policy(on_failure={Reason.QUEUE_FULL: Kind.ACCEPT}, settings={"on_failure.queue_full": at(31, 15)}),
             NO_FAIL_OPEN,
             ["p.yaml:31:15: error: queue_full accept: this queue's consumer cannot set fail-open, expected drop"],

@@ -311,13 +311,28 @@ rules:
     def test_another_flow_has_not(self, other: dict[str, object]) -> None:
         assert said(self._open(Hand()).decide(self._answer(**other))) == ("drop", "default", None)
 
+    def test_each_end_stays_behind_its_interface(self) -> None:
+        text = self.TEXT.replace("hook: output", "hook: forward")
+        judged = engine(text, Hand().clock)
+
+        def by(sent: Packet, iif: str, oif: str) -> Packet:
+            return replace(sent, hook=Hook.FORWARD, iifname=iif, oifname=oif)
+
+        out = tcp(80, sport=49152, daddr="198.51.100.1", tcp_flags="ack")
+        assert judged.decide(by(out, "lan", "wan")).rule == "opens"
+        assert judged.decide(by(self._answer(), "wan", "lan")).rule == "opens"
+        for iif, oif in (("lan", "wan"), ("wan", "wan"), ("dmz", "lan"), ("wan", "dmz")):
+            assert said(judged.decide(by(self._answer(), iif, oif))) == ("drop", "default", None)
+
     def test_another_hook_has_not(self) -> None:
         assert said(self._open(Hand()).decide(replace(self._answer(), hook=Hook.FORWARD))) == ("drop", "default", None)
 
     def test_a_new_connection_on_the_same_ports_is_judged_anew(self) -> None:
         judged = self._open(Hand())
         assert said(judged.decide(self._answer(tcp_flags="syn"))) == ("drop", "default", None)
-        assert said(judged.decide(self._answer())) == ("drop", "default", None)
+        assert said(judged.decide(self._answer())) == ("accept", "rule", "opens")
+        rows = {row.rule: row.tally.packets for row in judged.report().rules}
+        assert rows == {"opens": 2}
 
     def test_a_silent_flow_is_forgotten(self) -> None:
         hand = Hand()
@@ -343,6 +358,18 @@ class TestTime:
     def test_hour_and_weekday_are_the_packets(self, timestamp: float, rule: str | None) -> None:
         judged = engine(self.TEXT, Clock(timezone=UTC, wall=lambda: 0.0))
         assert judged.decide(replace(tcp(22), timestamp=timestamp)).rule == rule
+
+
+def test_what_ip_carries_behind_a_udp_datagram_is_not_its_payload() -> None:
+    judged = engine("rules:\n  - {id: ends, match: {payload: {ends_with: end}}, verdict: accept}\n")
+    sound = udp(9, payload="the end")
+    padded = replace(sound, data=_lengthened(sound.data, b"padding"), wire_length=sound.wire_length + 7)
+    assert said(judged.decide(sound)) == said(judged.decide(padded)) == ("accept", "rule", "ends")
+
+
+def _lengthened(data: bytes, more: bytes) -> bytes:
+    total = len(data) + len(more)
+    return data[:2] + total.to_bytes(2) + data[4:] + more
 
 
 def test_the_report_counts_everything_once() -> None:
