@@ -19,7 +19,7 @@ from qfilter.model.policy import Policy
 from qfilter.model.verdict import Reason
 from qfilter.netlink.nfnetlink import ConfigFlag
 from qfilter.policy.load import loads
-from qfilter.queues.base import Judge, QueueCounters
+from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
 from tests.lab.process import wait_until
 from tests.unit.queues.capture_files import SYN
 
@@ -38,6 +38,9 @@ class FakeQueue:
     warnings: tuple[str, ...] = ()
     descriptor: int = field(default_factory=lambda: os.eventfd(1))
     closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.own = OwnVerdicts(self.counters, {})
 
     def fileno(self) -> int:
         return self.descriptor

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfilter.events.record import EventType, encode, event, verdict_event, worth_recording
+from qfilter.events.line import render
+from qfilter.events.record import EventType, encode, event, failure_event, verdict_event, worth_recording
 from qfilter.model.hook import Hook
 from qfilter.model.verdict import ACCEPT, DROP, Captured, Decision, Kind, Logged, Reason, RejectWith, Verdict
 from tests.unit.events.samples import AT, BY_RULE, MALFORMED, NOW, SUMMARY, packet
@@ -103,6 +104,20 @@ def test_a_line_is_one_line_of_ascii_json(interface: str, address: str) -> None:
     assert line.count(b"\n") == 1
     assert all(0x20 <= byte < 0x7F for byte in line[:-1])
     json.loads(line)["iifname"].encode("utf-8")
+
+
+def test_a_failure_of_a_packet_of_which_only_the_id_came() -> None:
+    made = failure_event(Verdict(DROP, Reason.TRUNCATED, detail="message longer than 9 bytes"), policy="ab12", now=NOW)
+    assert made.keys() == verdict_event(MALFORMED, packet(), SUMMARY, policy="ab12", now=NOW).keys()
+    assert {key: value for key, value in made.items() if value not in (None, [], "")} == {
+        "timestamp": "2023-11-14T22:13:20.000000Z",
+        "type": "failure",
+        "verdict": "drop",
+        "reason": "truncated",
+        "detail": "message longer than 9 bytes",
+        "policy": "ab12",
+    }
+    assert "DROP" in render(made)
 
 
 def test_start_stop_and_lost() -> None:
