@@ -172,7 +172,7 @@ def hog(packet):
 @pytest.fixture
 def private() -> Iterator[Path]:
     """A folder that nobody else could write to, nor the folders above it: /tmp is no place for plugins."""
-    with TemporaryDirectory(dir="/run") as folder:
+    with TemporaryDirectory(dir=Path.home()) as folder:
         yield Path(folder)
 
 
