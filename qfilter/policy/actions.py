@@ -10,6 +10,7 @@ from qfilter.model.policy import SetDefinition
 from qfilter.model.rule import Action, Capture, Count, Limit, Log, SetMark, SetOperation, UpdateSet
 from qfilter.model.verdict import Decision, Kind, RejectWith
 from qfilter.policy.comparisons import check_set
+from qfilter.policy.foreign import verdict_meant
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.scope import Scope
@@ -61,7 +62,7 @@ def parse_verdict(node: Node, scope: Scope) -> Decision | None:
 def _decision(text: str, node: Node, argument: Node | None, scope: Scope) -> Decision | None:
     if text not in tuple(Kind):
         message = f"verdict {quoted(text)}: expected {_VERDICT}"
-        scope.problems.error("unknown-name", node, message, suggestion=nearest(text, Kind))
+        scope.problems.error("unknown-name", node, message, suggestion=verdict_meant(text))
         return None
     kind = Kind(text)
     if kind is Kind.REJECT:
@@ -196,6 +197,8 @@ _ACTIONS: dict[str, Callable[[Node, Scope], Action | None]] = {
 }
 ACTIONS = tuple(_ACTIONS)
 """The keys of a rule that are actions."""
+RULE_KEYS = ("id", "comment", "hook", "match", "limit", *ACTIONS, "verdict", "scope", "rules")
+"""All keys of a rule."""
 
 
 # Limits

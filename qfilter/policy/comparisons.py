@@ -53,6 +53,8 @@ _LENGTH = Numbers("length", 0, 0xFFFF)
 _INTERFACES = ("iifname", "oifname", "physin", "physout")
 _MAX_INTERFACE = 15
 """Bytes of an interface's name, IFNAMSIZ without its end (linux/if.h)."""
+_NOT_IN_INTERFACES = re.compile(r"[\s/:]")
+"""What the kernel takes in no name (dev_valid_name in net/core/dev.c)."""
 
 
 def set_fits(definition: SetDefinition, row: Field) -> bool:
@@ -147,6 +149,11 @@ class _Value:
             return None
         if self.row.type is Type.BYTES:
             return Text(TextTest.EQUALS, encode(text))
+        if self.row.name in _INTERFACES and text.startswith(("!", "=")):
+            name = text.lstrip("!= ")
+            message = f"{self.row.name} {quoted(text)}: not is written {{not: {name}}}"
+            self.scope.problems.error("bad-value", node, f"{message}; {{equals: ...}} takes it literally")
+            return None
         start = text.removesuffix("*")
         if "*" in start:
             message = f"{self.row.name} {quoted(text)}: '*' means any ending and can only stand last"
@@ -162,10 +169,15 @@ class _Value:
                 self.scope.problems.error("bad-value", node, message)
                 return None
             text = address
-        if self.row.name in _INTERFACES and test is not TextTest.REGEX and len(encode(text)) > _MAX_INTERFACE:
-            message = f"{self.row.name} {quoted(text)}: names of interfaces have at most {_MAX_INTERFACE} bytes"
-            self.scope.problems.error("out-of-range", node, message)
-            return None
+        if self.row.name in _INTERFACES and test is not TextTest.REGEX:
+            if len(encode(text)) > _MAX_INTERFACE:
+                message = f"{self.row.name} {quoted(text)}: names of interfaces have at most {_MAX_INTERFACE} bytes"
+                self.scope.problems.error("out-of-range", node, message)
+                return None
+            if _NOT_IN_INTERFACES.search(text):
+                message = f"{self.row.name} {quoted(text)}: names of interfaces have no spaces, '/' or ':'"
+                self.scope.problems.error("bad-value", node, f"{message}: expected one name; a list has several")
+                return None
         return Text(test, encode(text))
 
     # Mappings
@@ -212,7 +224,10 @@ class _Value:
         kind = "wrong-form" if exists else "unknown-key"
         message = f"{key.text!r} is no comparison of {self.row.name}, which is {_TYPES[self.row.type]}"
         expected = f"{message}: expected one of {', '.join(known)}"
-        self.scope.problems.error(kind, key, expected, suggestion=None if exists else nearest(key.text, known))
+        if self.row.name == "mark" and key.text in ("set", "mask"):
+            expected = "mark is set by the rule, not by its match: indent it less, as `match` itself"
+        meant = None if exists or key.text in ("set", "mask") else nearest(key.text, known)
+        self.scope.problems.error(kind, key, expected, suggestion=meant)
 
     def _order(self, form: str, node: Node) -> Pair | None:
         numbers = self.numbers

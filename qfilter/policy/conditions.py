@@ -20,7 +20,9 @@ from qfilter.model.rule import (
     ScapyTest,
 )
 from qfilter.policy import contradictions, plugins
+from qfilter.policy.actions import RULE_KEYS
 from qfilter.policy.comparisons import any_of, parse_hex, parse_value
+from qfilter.policy.foreign import field_meant, is_state
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import Problems, nearest
 from qfilter.policy.scope import Scope
@@ -38,26 +40,7 @@ BLOCKS = ("any", "all", "not")
 SPECIAL = ("bytes", "python")
 """Keys that are no fields and have a syntax of their own."""
 
-_MEANT = {
-    "source": "saddr",
-    "src": "saddr",
-    "src_ip": "saddr",
-    "destination": "daddr",
-    "dst": "daddr",
-    "dst_ip": "daddr",
-    "src_port": "sport",
-    "dst_port": "dport",
-    "port": "dport",
-    "proto": "protocol",
-    "iif": "iifname",
-    "in": "iifname",
-    "oif": "oifname",
-    "out": "oifname",
-    "mac": "hwaddr",
-    "hoplimit": "ttl",
-}
-"""Fields by the names that other tools have for them."""
-
+_STATES_ARE = "`queue: {exempt: [established]}` keeps those packets out, `scope: flow` extends a verdict to its flow"
 _OFFSET = Numbers("offset", 0, 0xFFFF)
 
 
@@ -166,10 +149,14 @@ def _field(key: Scalar, node: Node, scope: Scope) -> Condition | None:
 
 def _unknown_field(key: Scalar, name: str, scope: Scope) -> None:
     inner = key.text.removesuffix(name)
-    candidates = FIELDS if inner else (*FIELDS, *BLOCKS, *SPECIAL)
-    meant = _MEANT.get(name.lower()) or nearest(name.lower(), candidates)
-    suggestion = None if meant is None else inner + meant
-    message = f"unknown field {quoted(key.text)}: expected a field (`qfilter fields` lists them)"
+    message, suggestion = f"unknown field {quoted(key.text)}: expected a field (`qfilter fields` lists them)", None
+    if name in RULE_KEYS:
+        message = f"{name} is a key of the rule, not a field: indent it less, as `match` itself"
+    elif is_state(name):
+        message = f"{quoted(key.text)}: conditions do not see connections: {_STATES_ARE}"
+    else:
+        meant = field_meant(name, () if inner else (*BLOCKS, *SPECIAL))
+        suggestion = None if meant is None else inner + meant
     scope.problems.error("unknown-field", key, message, suggestion=suggestion)
 
 

@@ -16,6 +16,7 @@ from qfilter.policy.problems import Problems
 from qfilter.policy.reader import read
 from qfilter.policy.sources import Sources, UnreadableError
 
+_SHIPPED = ": copy the shipped rules/lib into the policy's folder"
 MAX_FILES_DEEP = 8
 """How many files may include each other in a row."""
 
@@ -92,7 +93,8 @@ class Files:
             try:
                 targets = locate(item.text, file.path.parent, self.folder)
             except PathError as error:
-                self._broken("include", item, str(error))
+                shipped = item.text.startswith("lib/") and "matches no file" in str(error)
+                self._broken("include", item, f"{error}{_SHIPPED if shipped else ''}")
                 continue
             found = [self._target(target, file.shown(target), item, stack) for target in targets]
             self._at[item.at] = tuple(inner for inner in found if inner is not None)

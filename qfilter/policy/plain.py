@@ -20,7 +20,10 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\
 
 _TRAPS = (
     (re.compile(r"(?i:yes|no|on|off)"), "YAML 1.1 reads it as true or false; quote it, or write true or false"),
-    (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"), "YAML 1.1 reads it as a number in base 60; quote it"),
+    (
+        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
+        "YAML 1.1 reads it as a number in base 60; quote it, or write a range as 22-25",
+    ),
     (
         re.compile(r"[-+]?0[0-9_]+"),
         "YAML 1.1 reads it as octal; write it without the leading zero, as 0x.. in hexadecimal, or quote it",

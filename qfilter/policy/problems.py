@@ -45,12 +45,12 @@ class Problems:
         suggestion: str | None = None,
         severity: str = "error",
     ) -> None:
-        """A mistake at a position. The same one twice, or one that follows from a `yaml-trap` there, is left out."""
+        """A mistake at a position. The same one twice, or one that follows from a trap or tag there, is left out."""
         assert kind in KINDS, kind
         if kind in self.muted or (at, message) in self._seen or at in self._trapped:
             return
         self._seen.add((at, message))
-        if kind == "yaml-trap":
+        if kind in ("yaml-trap", "tag"):
             self._trapped.add(at)
         self.found.append(
             Diagnostic(

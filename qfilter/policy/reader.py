@@ -70,6 +70,9 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None
     if error.context in ("while scanning an alias", "while scanning an anchor"):
         sign = "'*' begins an alias" if error.context.endswith("alias") else "'&' begins an anchor"
         return error.context_mark, f"{sign}: quote it to mean the text"
+    tag = error.context_mark if error.context == "while scanning a tag" else None
+    if tag and not text.startswith("!!", tag.index):
+        return tag, "'!' begins a YAML tag: not is written {not: value}; quote it to mean the text"
     if error.problem_mark and "cannot start any token" in (error.problem or ""):
         hint = _SYNTAX_HINTS.get(text[error.problem_mark.index])
         if hint:
@@ -80,6 +83,14 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None
     if error.context_mark and error.context:
         parts.append(f"that began at {error.context_mark.line + 1}:{error.context_mark.column + 1}")
     return error.problem_mark or error.context_mark, " ".join(parts)
+
+
+def _about_tag(tag: str) -> str:
+    """What is wrong about a tag. `!wan` is one to YAML, and hardly ever meant as one."""
+    if tag.startswith("!") and not tag.startswith("!!"):
+        name = tag.lstrip("!=")
+        return f"tag {tag!r}: '!' begins a YAML tag: not is written {{not: {name or 'value'}}}"
+    return f"tag {tag!r}: tags are not taken, write the plain value"
 
 
 @dataclass(slots=True)
@@ -229,7 +240,7 @@ class _Builder:
 
     def _check_tag(self, event: Any, at: Position) -> None:
         if event.tag is not None:
-            self.problems.add("tag", at, f"tag {event.tag!r}: tags are not taken, write the plain value")
+            self.problems.add("tag", at, _about_tag(event.tag))
 
     def _count(self, at: Position) -> None:
         self._nodes += 1

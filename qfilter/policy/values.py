@@ -302,6 +302,9 @@ def _not_a_number(text: str, numbers: Numbers) -> BadValueError:
         digits = text.lstrip("+-0") or "0"
         message = f"{numbers.what} {quoted(text)}: starts with 0, which some read as octal: expected {digits[:40]!r}"
         return BadValueError("bad-value", message, digits[:40])
+    if colon := re.fullmatch(r"([0-9]{1,10}) *: *([0-9]{1,10})", text):
+        meant = f"{colon[1]}-{colon[2]}"
+        return BadValueError("bad-value", f"{numbers.what} {quoted(text)}: a range is written {meant}", meant)
     kind = "unknown-name" if numbers.names else "bad-value"
     message = f"{numbers.what} {quoted(text)}: expected {numbers.expected}"
     return BadValueError(kind, message, nearest(text.lower(), numbers.names))

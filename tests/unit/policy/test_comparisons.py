@@ -152,6 +152,8 @@ def test_values(field: str, text: str, match: Match | None) -> None:
         ("iifname", "0", "1:1 wrong-type: the number '0': expected a text; quotes make it a text ('0')"),
         ("iifname", "e*0", "1:1 bad-value: iifname 'e*0': '*' means any ending and can only stand last"),
         ("iifname", "averyverylongname", "1:1 out-of-range: iifname 'averyverylongname': names of interfaces have"),
+        ("iifname", "'eth0, eth1'", "1:1 bad-value: iifname 'eth0, eth1': names of interfaces have no spaces, '/' or"),
+        ("oifname", "{starts_with: 'br/'}", "1:15 bad-value: oifname 'br/': names of interfaces have no spaces"),
         ("hwaddr", "'02:00:5e'", "1:1 bad-value: hwaddr '02:00:5e': expected 6 or 8 bytes such as 02:00:5e:00:53:01"),
         ("hwaddr", "$cards", "1:1 bad-value: set 'cards' has '02-00-5E-00-53-01': hwaddr is lower-case"),
         ("payload", "{contains: ''}", "1:12 bad-value: contains '': everything matches it: expected a text"),

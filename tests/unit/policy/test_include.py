@@ -123,6 +123,7 @@ def test_a_mistake_says_how_its_file_was_reached() -> None:
     ("path", "message"),
     [
         ("none.yaml", "'none.yaml' matches no file"),
+        ("lib/none.yaml", "'lib/none.yaml' matches no file: copy the shipped rules/lib into the policy's folder"),
         ("none/*.yaml", "'none/*.yaml' matches no file"),
         ("../other.yaml", "'../other.yaml' leaves the policy's folder: expected a path below it, without '..'"),
         ("/etc/hosts", "'/etc/hosts' leaves the policy's folder: expected a path below it, without '..'"),

@@ -144,6 +144,7 @@ def test_numbers(text: str, numbers: Numbers, expected: tuple[int, int]) -> None
         ("1-70000", PORT, "out-of-range", "port 70000: expected 0 to 65535", None),
         ("20-10", PORT, "reversed-range", "range '20-10': expected its end above its start", "10-20"),
         ("htps", PORT, "unknown-name", "port 'htps': expected 0 to 65535 or a name", "https"),
+        ("23:445", PORT, "bad-value", "port '23:445': a range is written 23-445", "23-445"),
         ("22.5", PORT, "unknown-name", "port '22.5': expected 0 to 65535 or a name", None),
         ("022", PORT, "bad-value", "port '022': starts with 0, which some read as octal: expected '22'", "22"),
         ("many", NUMBER, "bad-value", "number 'many': expected 0 to 18446744073709551615", None),
