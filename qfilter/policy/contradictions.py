@@ -38,7 +38,7 @@ def check(
     if numbers:
         facts.narrow(("hook", 0), numbers, "the rule's `hook`")
     for around in outer:
-        for test in _tests(around):
+        for test in conjunction(around):
             # An action may have changed the mark between the outer rule and this one.
             if isinstance(test, FieldTest) and test.field != "mark":
                 facts.add(test)
@@ -48,7 +48,7 @@ def check(
 def _check(condition: Condition, facts: _Facts) -> None:
     facts = facts.copy()
     later: list[AnyOf | NotOf] = []
-    for test in _tests(condition):
+    for test in conjunction(condition):
         if isinstance(test, FieldTest):
             against = facts.add(test)
             if against:
@@ -66,11 +66,11 @@ def _check(condition: Condition, facts: _Facts) -> None:
             _check(test.condition, _Facts(facts.problems))
 
 
-def _tests(condition: Condition) -> Iterator[Condition]:
+def conjunction(condition: Condition) -> Iterator[Condition]:
     """The conditions that must all hold, in file order."""
     if isinstance(condition, AllOf):
         for part in condition.conditions:
-            yield from _tests(part)
+            yield from conjunction(part)
     else:
         yield condition
 
@@ -154,14 +154,12 @@ def _families(match: Match) -> set[Family]:
 def _possible(match: Match, row: Field) -> _Ranges | None:
     """The numbers (or addresses, as numbers) that can match, at most; None when that is not understood."""
     match match:
-        case Ranges(ranges):
-            return ranges
-        case Addresses(v4, v6):
-            return (*v4, *((low + _V6, high + _V6) for low, high in v6))
+        case Ranges() | Addresses():
+            return numbers(match)
         case NotMatch(Ranges(ranges)):
             return _complement(ranges, row.low, row.high)
         case NotMatch(Addresses() as addresses):
-            return _complement(_possible(addresses, row) or (), 0, _LAST)
+            return _complement(numbers(addresses), 0, _LAST)
         case AnyMatch(matches):
             parts = [_possible(one, row) for one in matches]
             known = [part for part in parts if part is not None]
@@ -174,6 +172,13 @@ def _possible(match: Match, row: Field) -> _Ranges | None:
                     left = part if left is None else intersect(left, part)
             return left
     return None
+
+
+def numbers(match: Ranges | Addresses) -> _Ranges:
+    """The numbers that match, sorted; those of addresses on one line for both families."""
+    if isinstance(match, Ranges):
+        return match.ranges
+    return (*match.v4, *((low + _V6, high + _V6) for low, high in match.v6))
 
 
 def intersect(one: _Ranges, other: _Ranges) -> _Ranges:

@@ -43,7 +43,7 @@ KINDS: Mapping[str, str] = {
     "wrong-form": "a comparison that this field does not have (contains on a number)",
     # sense
     "contradiction": "conditions that no packet can meet together",
-    "unreachable": "a rule that an earlier one makes dead",
+    "unreachable": "a rule that never has a say: an earlier one decides all its packets, or its hook never comes",
     "repeat-loop": "a verdict repeat whose mark would send the packet round for ever",
     "plugin": "a Python condition that cannot be loaded, or whose file others can write",
     "test-failed": "a test of the policy has another outcome than it expects",

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import chain
 
 from qfilter.model.hook import Hook
-from qfilter.model.match import AllMatch, AnyMatch, InSet, Match, NotMatch
 from qfilter.model.policy import QueueSettings, TestCase
-from qfilter.model.rule import (
-    AllOf,
-    AnyOf,
-    BytesTest,
-    Condition,
-    FieldTest,
-    NotOf,
-    PythonTest,
-    Rule,
-    ScapyTest,
-    SetMark,
-)
+from qfilter.model.rule import Rule, SetMark
+from qfilter.policy.covering import Deciding
 from qfilter.policy.definitions import Declared
 from qfilter.policy.problems import Problems
 from qfilter.policy.scope import Scope
@@ -45,22 +33,20 @@ def tests(cases: Iterable[TestCase], hooks: Collection[Hook], file: str, problem
 def unreachable(siblings: tuple[Rule, ...], hooks: Collection[Hook], file: str, problems: Problems) -> None:
     """Rules behind a sibling that decides all their packets, and rules of the policy's own file for no hook in force.
 
-    A sibling does that when it has a verdict, at least the same hooks, and the same match or none.
+    The first are mistakes; the second wait for a hook that somebody may have switched off for now.
     """
-    deciding: dict[object, list[Rule]] = {_ALWAYS: []}
+    deciding = Deciding()
     for rule in siblings:
         here = [hook for hook in rule.hooks or Hook if hook in hooks]
-        shape = _shape(rule.match)
-        earlier = chain(deciding[_ALWAYS], deciding.get(shape, ()) if shape else ())
-        first = next((other for other in earlier if set(here) <= set(other.hooks or Hook)), None)
-        if rule.hooks and not here:
-            if rule.at.file == file:
-                reason = f"expected a hook in force here: {', '.join(hooks)}"
-                _warn(rule, f"its hook {', '.join(rule.hooks)!r} never comes here: {reason}", problems)
-        elif first is not None:
-            _warn(rule, f"{first.id!r} at {first.at} decides all its packets", problems)
-        if rule.verdict is not None and rule.limit is None and shape:
-            deciding.setdefault(shape, []).append(rule)
+        if here:
+            first = deciding.covering(rule, here)
+            if first is None:
+                deciding.add(rule)
+            else:
+                _never_reached(rule, f"{first.id!r} at {first.at} decides all its packets", "error", problems)
+        elif rule.at.file == file:
+            reason = f"expected a hook in force here: {', '.join(hooks)}"
+            _never_reached(rule, f"its hook {', '.join(rule.hooks)!r} never comes here: {reason}", "warning", problems)
         unreachable(rule.rules, here or hooks, file, problems)
 
 
@@ -74,42 +60,5 @@ def marks(rules: tuple[Rule, ...], queue: QueueSettings, problems: Problems) -> 
         marks(rule.rules, queue, problems)
 
 
-def _warn(rule: Rule, why: str, problems: Problems) -> None:
-    problems.add("unreachable", rule.at, f"rule {rule.id!r} is never reached: {why}", severity="warning")
-
-
-_Shape = tuple[object, ...]
-"""A condition without its positions; empty where two evaluations for one packet may differ."""
-
-
-def _shape(condition: Condition) -> _Shape:
-    match condition:
-        case FieldTest(field, match, _, depth):
-            # Rules in between may change the mark, or what is in a set.
-            return () if field == "mark" or _looks_up(match) else (field, match, depth)
-        case ScapyTest(layer, field, match, _):
-            return () if _looks_up(match) else ("scapy", layer, field, match)
-        case BytesTest(base, offset, value, mask, _, negated):
-            return (base, offset, value, mask, negated)
-        case PythonTest():
-            return ()
-        case AllOf(parts) | AnyOf(parts):
-            inner = tuple(map(_shape, parts))
-            return (type(condition), *inner) if all(inner) else ()
-        case NotOf(part):
-            shape = _shape(part)
-            return (NotOf, shape) if shape else ()
-
-
-def _looks_up(match: Match) -> bool:
-    match match:
-        case InSet():
-            return True
-        case NotMatch(inner):
-            return _looks_up(inner)
-        case AnyMatch(matches) | AllMatch(matches):
-            return any(map(_looks_up, matches))
-    return False
-
-
-_ALWAYS = _shape(AllOf(()))
+def _never_reached(rule: Rule, why: str, severity: str, problems: Problems) -> None:
+    problems.add("unreachable", rule.at, f"rule {rule.id!r} is never reached: {why}", severity=severity)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 
 from hypothesis import HealthCheck, settings
@@ -53,10 +54,14 @@ HEAD = (
     "on_failure: {malformed: drop, truncated: drop, fragment: drop, error: drop, deadline: drop}\n"
 )
 _NAMES = {Type.ADDRESS: ("hosts", "seen"), Type.TEXT: ("words",), Type.BYTES: ("words",)}
-_USE_ALL_SETS = [
-    {"match": {"saddr": "$hosts", "dport": "$ports", "ttl": "$numbers", "payload": "$words"}, "count": "all"},
-    {"match": {"any": [{"saddr": "$seen"}, {"sport": "$knocked"}]}, "count": "more"},
-]
+_USE_ALL_SETS: tuple[Written, ...] = (
+    {
+        "match": {"iifname": "never", "saddr": "$hosts", "dport": "$ports", "ttl": "$numbers", "payload": "$words"},
+        "count": "all",
+    },
+    {"match": {"iifname": "never", "any": [{"saddr": "$seen"}, {"sport": "$knocked"}]}, "count": "more"},
+)
+"""Every set must be used. They come first, where no rule can make them dead, and are false for every packet."""
 ADDRESSES = ("192.0.2.1", "198.51.100.1", "2001:db8::1", "2001:db8::2")
 _ADDRESS_VALUES = (
     *ADDRESSES,
@@ -93,14 +98,18 @@ def written(value: object) -> str:
 
 def policy_of(rules: Sequence[Written], head: str = HEAD) -> Policy:
     """The policy of some rules, with every set of SETS. Raises PolicyError."""
-    lines = "".join(f"  - {written(rule)}\n" for rule in (*rules, *_USE_ALL_SETS))
+    return _policy_of(map(written, rules), head)
+
+
+def _policy_of(rules: Iterable[str], head: str = HEAD) -> Policy:
+    lines = "".join(f"  - {rule}\n" for rule in (*map(written, _USE_ALL_SETS), *rules))
     return loads(head + SETS + "rules:\n" + lines)
 
 
 @cache
 def _loads_alone(rule: str) -> bool:
     try:
-        loads(HEAD + SETS + f"rules:\n  - {rule}\n" + "".join(f"  - {written(rule)}\n" for rule in _USE_ALL_SETS))
+        _policy_of([rule])
     except PolicyError:
         return False
     return True
@@ -237,18 +246,22 @@ _ACTIONS: tuple[Written, ...] = (
 
 @st.composite
 def policies(draw: st.DrawFn, *, actions: bool = True, scapy: bool = True) -> Policy:
-    """A policy of one to five rules on all hooks, whose failures and defaults all drop."""
+    """A policy of at most five rules on all hooks, none of them dead, whose failures and defaults all drop."""
     found = draw(st.lists(rules(actions=actions, scapy=scapy), min_size=1, max_size=5))
-    try:
-        return policy_of(found)
-    except PolicyError:
-        return policy_of([{**rule, "rules": []} if "rules" in rule else rule for rule in found])
+    kept: list[Written] = []
+    for rule in found:
+        for form in (rule, {**rule, "rules": []} if "rules" in rule else rule):
+            with suppress(PolicyError):
+                policy_of([*kept, form])
+                kept.append(form)
+                break
+    return policy_of(kept)
 
 
 def condition_rule(match: Written) -> Rule | None:
     """A rule with that match, or None where the loader refuses it."""
     rule = {"id": "it", "match": match, "verdict": "accept"}
-    return policy_of([rule]).rules[0] if _loads_alone(written(rule)) else None
+    return policy_of([rule]).rules[-1] if _loads_alone(written(rule)) else None
 
 
 # Packets

@@ -11,9 +11,11 @@ from qfilter.engine.conditions import View
 from qfilter.engine.matching import Truth
 from qfilter.engine.value import Absent, Unknown
 from qfilter.fields import FIELDS
+from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.rule import AllOf, AnyOf, Condition, NotOf, Rule
+from qfilter.policy.covering import Deciding
 from qfilter.policy.load import loads
 from tests.fuzz.generated import (
     HEAD,
@@ -142,3 +144,23 @@ def test_the_order_of_elements_makes_the_same_set(data: st.DataObject) -> None:
         return loads(HEAD + sets + "rules:\n  - {match: {saddr: $s}, log: true}\n").sets["s"].elements
 
     assert made(elements) == made(other)
+
+
+@examples(150)
+@given(st.data(), st.lists(packets(), min_size=1, max_size=3))
+def test_a_rule_that_is_called_dead_never_has_a_say(data: st.DataObject, sent: list[Packet]) -> None:
+    name = data.draw(st.sampled_from(sorted(FIELDS)))
+    value, another = data.draw(values(name)), data.draw(values(name))
+    wide = condition_rule(data.draw(st.sampled_from([{name: value}, {name: [value, another]}, {name: {"not": value}}])))
+    narrow = condition_rule({**data.draw(matches()), name: data.draw(st.sampled_from([value, another]))})
+    assume(wide is not None and narrow is not None)
+    assert wide is not None
+    assert narrow is not None
+    deciding = Deciding()
+    deciding.add(wide)
+    assume(deciding.covering(narrow, tuple(Hook)) is not None)
+    empty = policy_of([])
+    alone = engine(replace(empty, rules=(wide,)))
+    both = engine(replace(empty, rules=(wide, replace(narrow, id="dead"))))
+    for packet in sent:
+        assert alone.decide(packet) == both.decide(packet)

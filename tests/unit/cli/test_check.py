@@ -40,11 +40,19 @@ def test_a_test_that_fails_is_a_mistake(qfilter: Command, policy: str) -> None:
     )
 
 
+def test_a_dead_rule_is_a_mistake(qfilter: Command, policy: str) -> None:
+    dead = "  - {id: again, match: {iifname: lo, protocol: tcp}, verdict: drop}\n"
+    Path(policy).write_text(POLICY.replace("tests:", f"{dead}tests:"))
+    done = qfilter("check", policy)
+    assert (done.code, done.out) == (1, "")
+    assert "error: rule 'again' is never reached: 'lo' at policy.yaml:4:5 decides all its packets" in done.err
+
+
 def test_a_warning_is_no_mistake(qfilter: Command, policy: str) -> None:
-    Path(policy).write_text(POLICY.replace("tests:", "  - {id: again, match: {iifname: lo}, verdict: drop}\ntests:"))
+    Path(policy).write_text(POLICY.replace("tests:", "  - {id: later, hook: forward, verdict: drop}\ntests:"))
     done = qfilter("check", policy)
     assert done.code == 0
-    assert "warning: rule 'again' is never reached" in done.err
+    assert "warning: rule 'later' is never reached" in done.err
     assert "ok: 6 rules" in done.out
 
 

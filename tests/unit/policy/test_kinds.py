@@ -80,7 +80,7 @@ ROWS: list[Row] = [
     ("version", "version: 2\ndefault: {input: drop}", "policy.yaml:1:10", "the number '2': expected 1"),
     (
         "duplicate-id",
-        HEAD + "rules:\n- {id: a, verdict: drop, hook: input}\n- {id: a, verdict: drop}",
+        HEAD + "rules:\n- {id: a, match: {ttl: 1}, verdict: drop}\n- {id: a, verdict: drop}",
         "policy.yaml:5:8",
         "id 'a' already stands at policy.yaml:4:8",
     ),
@@ -176,7 +176,8 @@ ROWS: list[Row] = [
     ),
     (
         "unreachable",
-        HEAD + "rules:\n- {id: all, verdict: drop}\n- {id: dead, verdict: accept}",
+        HEAD
+        + "rules:\n- {id: all, match: {dport: 1-99}, verdict: drop}\n- {id: dead, match: {dport: 22}, verdict: accept}",
         "policy.yaml:5:3",
         "rule 'dead' is never reached: 'all' at policy.yaml:4:3 decides all its packets",
     ),
