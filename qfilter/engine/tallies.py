@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from qfilter.model.policy import Policy
-from qfilter.model.report import Report, RuleTally, SetTally, Tally
+from qfilter.model.report import OutcomeTally, Report, RuleTally, SetTally, Tally
 from qfilter.model.rule import Count, Rule
-from qfilter.model.verdict import CAUSES, Kind, Reason, Verdict
+from qfilter.model.verdict import CAUSES, Decision, Kind, Reason, Verdict
 
 
 def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
@@ -53,8 +53,18 @@ class Tallies:
             rules=tuple(
                 RuleTally(rule.id, rule.at, rule.verdict, self._tally("rule", rule.id)) for rule in self._rules
             ),
-            defaults={hook: self._tally("default", hook) for hook in self._policy.defaults},
-            causes={cause: self._tally("cause", cause) for cause in CAUSES},
+            defaults={
+                hook: OutcomeTally(default.decision, default.at, self._tally("default", hook))
+                for hook, default in self._policy.defaults.items()
+            },
+            causes={
+                cause: OutcomeTally(
+                    Decision(self._policy.on_failure[cause]),
+                    self._policy.settings.get(f"on_failure.{cause}"),
+                    self._tally("cause", cause),
+                )
+                for cause in CAUSES
+            },
             malformed=dict(sorted(self._malformed.items())),
             verdicts={kind: self._tally("verdict", kind) for kind in Kind},
             counters={name: self._tally("counter", name) for name in dict.fromkeys(counters)},

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from qfilter.events.line import Style, by_verdict, plain, visible
-from qfilter.model.report import Report, Tally
+from qfilter.model.report import OutcomeTally, Report, Tally
 from qfilter.model.verdict import Decision
 
 HEADER = ("rule", "verdict", "packets", "bytes", "at")
@@ -41,14 +41,18 @@ def rows(report: Report) -> Iterator[Row]:
     """Every rule in file order, also those that never matched; defaults; causes that occurred; counters; the sum."""
     for rule in report.rules:
         yield Row(rule.rule, rule.decision, rule.tally, str(rule.at))
-    for hook, tally in report.defaults.items():
-        yield Row(f"default {hook}", None, tally)
-    for cause, tally in report.causes.items():
-        if tally.packets:
-            yield Row(f"failure {cause}", None, tally)
+    for hook, default in report.defaults.items():
+        yield _outcome(f"default {hook}", default)
+    for cause, outcome in report.causes.items():
+        if outcome.tally.packets:
+            yield _outcome(f"failure {cause}", outcome)
     for name, tally in report.counters.items():
         yield Row(f"count {name}", None, tally)
     yield Row("all packets", None, report.total)
+
+
+def _outcome(name: str, outcome: OutcomeTally) -> Row:
+    return Row(name, outcome.decision, outcome.tally, "" if outcome.at is None else str(outcome.at))
 
 
 def remarks(report: Report) -> Iterator[str]:

@@ -28,6 +28,16 @@ class RuleTally:
     tally: Tally
 
 
+@dataclass(frozen=True, slots=True)
+class OutcomeTally:
+    """Packets that got what the policy says for a hook, or for a failure cause."""
+
+    decision: Decision
+    at: Position | None
+    """Where the policy says so; None for a cause that it does not mention."""
+    tally: Tally
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTally:
     """The live part of a dynamic set."""
@@ -44,9 +54,9 @@ class Report:
 
     rules: tuple[RuleTally, ...]
     """Every rule, nested ones after their parent, in file order."""
-    defaults: Mapping[Hook, Tally]
+    defaults: Mapping[Hook, OutcomeTally]
     """Packets that no rule decided, for each hook in force."""
-    causes: Mapping[Reason, Tally]
+    causes: Mapping[Reason, OutcomeTally]
     """Packets that a failure cause decided, for each of CAUSES."""
     malformed: Mapping[str, int]
     """Packets by malformed code; only codes that occurred, sorted."""

@@ -88,7 +88,7 @@ def test_libpcap(corpus: list[Packet], match: str, libpcap: int, lies: dict[str,
 def test_what_ships_meets_no_error(corpus: list[Packet]) -> None:
     for path in sorted((ROOT / "rules").glob("*.yaml")):
         report = judge(load(str(path)), corpus).report()
-        assert report.causes[Reason.ERROR].packets == 0, path.name
+        assert report.causes[Reason.ERROR].tally.packets == 0, path.name
 
 
 def test_what_became_of_each_packet() -> None:
@@ -105,9 +105,9 @@ def histogram() -> str:
     lines, corpus = [], list(packets())
     for name, rules in POLICIES.items():
         report = judge(loads(f"{HEAD}rules:\n{rules}"), corpus).report()
-        reasons = Counter({cause.value: tally.packets for cause, tally in report.causes.items()})
+        reasons = Counter({cause.value: each.tally.packets for cause, each in report.causes.items()})
         assert name in WITH_SCAPY or not reasons[Reason.ERROR]
-        reasons["default"] = sum(tally.packets for tally in report.defaults.values())
+        reasons["default"] = sum(each.tally.packets for each in report.defaults.values())
         reasons["rule"] = report.total.packets - reasons.total()
         said = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()) if count)
         lines.append(f"{name}: {said}\n")

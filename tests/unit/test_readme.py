@@ -33,7 +33,7 @@ SAYS: dict[str, tuple[str, ...]] = {
         "verdict  drop",
         "by       default of input at policy.yaml:2:18",
     ),
-    "qfilter replay policy.yaml yesterday.pcap --hook input": ("default input", "verdicts: 8 drop"),
+    "qfilter replay policy.yaml yesterday.pcap --hook input": ("policy.yaml:2:18", "verdicts: 8 drop"),
     "qfilter test policy.yaml more-tests.yaml --cover 100 --junit report.xml": ("4 passed, 0 failed", "(100 %)"),
     "qfilter explain policy.yaml --hook input --scapy \"IP(src='192.0.2.1')/TCP(dport=22)\"": (
         "verdict  drop",

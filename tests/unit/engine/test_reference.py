@@ -385,8 +385,8 @@ rules:
         judged.decide(each)
     report = judged.report()
     assert {row.rule: row.tally.packets for row in report.rules} == {"counts": 3, "ssh": 2, "web": 1}
-    assert report.defaults[Hook.INPUT].packets == 1
-    assert {cause: tally.packets for cause, tally in report.causes.items() if tally.packets} == {
+    assert report.defaults[Hook.INPUT].tally.packets == 1
+    assert {cause: each.tally.packets for cause, each in report.causes.items() if each.tally.packets} == {
         Reason.TRUNCATED: 1,
         Reason.MALFORMED: 1,
     }
@@ -395,6 +395,18 @@ rules:
     assert report.total.packets == len(sent)
     assert report.total.bytes == sum(each.wire_length for each in sent)
     assert set(report.causes) == set(CAUSES)
+
+
+def test_the_report_says_what_becomes_of_packets_that_no_rule_decides() -> None:
+    text = "version: 1\ndefault: {input: reject, output: accept}\non_failure: {fragment: accept, error: drop}\n"
+    report = ReferenceEngine(loads(text, "p.yaml")).report()
+    assert {hook: (str(each.decision), str(each.at)) for hook, each in report.defaults.items()} == {
+        "input": ("reject port-unreachable", "p.yaml:2:18"),
+        "output": ("accept", "p.yaml:2:34"),
+    }
+    said = {cause: (str(each.decision), str(each.at)) for cause, each in report.causes.items() if each.at}
+    assert said == {"fragment": ("accept", "p.yaml:3:24"), "error": ("drop", "p.yaml:3:39")}
+    assert {str(each.decision) for each in report.causes.values() if each.at is None} == {"drop"}
 
 
 def test_two_runs_give_the_same_verdicts() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from qfilter.errors import Position
 from qfilter.events.table import render
 from qfilter.model.hook import Hook
-from qfilter.model.report import Report, RuleTally, SetTally, Tally
-from qfilter.model.verdict import ACCEPT, CAUSES, Decision, Kind, Reason, RejectWith
+from qfilter.model.report import OutcomeTally, Report, RuleTally, SetTally, Tally
+from qfilter.model.verdict import ACCEPT, CAUSES, DROP, Decision, Kind, Reason, RejectWith
 
 REJECT = Decision(Kind.REJECT, reject=RejectWith.TCP_RESET)
 REPORT = Report(
@@ -15,8 +15,15 @@ REPORT = Report(
         RuleTally("watch\x1b[2J", Position("web.yaml", 4, 5), None, Tally()),
         RuleTally("no-telnet", Position("web.yaml", 12, 5), REJECT, Tally(2, 80)),
     ),
-    defaults={Hook.INPUT: Tally(10, 400), Hook.OUTPUT: Tally()},
-    causes={cause: Tally(3, 60) if cause is Reason.MALFORMED else Tally() for cause in CAUSES},
+    defaults={
+        Hook.INPUT: OutcomeTally(DROP, Position("web.yaml", 2, 18), Tally(10, 400)),
+        Hook.OUTPUT: OutcomeTally(ACCEPT, Position("web.yaml", 2, 32), Tally()),
+    },
+    causes={cause: OutcomeTally(DROP, None, Tally()) for cause in CAUSES}
+    | {
+        Reason.MALFORMED: OutcomeTally(DROP, None, Tally(3, 60)),
+        Reason.FRAGMENT: OutcomeTally(ACCEPT, Position("web.yaml", 9, 24), Tally(4, 90)),
+    },
     malformed={"tcp-flags": 3},
     verdicts={Kind.ACCEPT: Tally(1_234, 98_765), Kind.DROP: Tally(13, 460), Kind.REJECT: Tally(2, 80)},
     counters={"knocks": Tally(2, 80)},
@@ -34,9 +41,10 @@ def test_the_table() -> None:
         "ssh                accept              1,234  98,765  web.yaml:3:5",
         "watch\\x1b[2J       -                       0       0  web.yaml:4:5",
         "no-telnet          reject tcp-reset        2      80  web.yaml:12:5",
-        "default input      -                      10     400  -",
-        "default output     -                       0       0  -",
-        "failure malformed  -                       3      60  -",
+        "default input      drop                   10     400  web.yaml:2:18",
+        "default output     accept                  0       0  web.yaml:2:32",
+        "failure malformed  drop                    3      60  -",
+        "failure fragment   accept                  4      90  web.yaml:9:24",
         "count knocks       -                       2      80  -",
         "all packets        -                   1,249  99,305  -",
         "verdicts: 1,234 accept, 13 drop, 2 reject",
