@@ -8,14 +8,18 @@ import click
 
 from qfilter.cli.output import console, style_on, write_json
 from qfilter.cli.packets import hook_options, packet_of_capture, where
+from qfilter.compiler.reads import looks_at, sets
 from qfilter.engine.build import build
 from qfilter.engine.described import from_hex
 from qfilter.engine.explain import Explanation, Step, explain
 from qfilter.engine.expression import from_scapy
 from qfilter.engine.reference import ReferenceEngine
+from qfilter.engine.tallies import all_rules
 from qfilter.engine.value import Unknown
 from qfilter.events.line import Style, visible
 from qfilter.model.hook import Hook
+from qfilter.model.policy import Exempt, Policy
+from qfilter.model.rule import Scope
 from qfilter.policy.load import load, load_packet
 
 _EPILOG = """\b
@@ -67,20 +71,26 @@ def command(
     if form == "json":
         write_json(_as_dict(explanation))
     else:
-        click.echo("\n".join(_lines(explanation, every, style_on(console()))))
+        click.echo("\n".join(_lines(loaded, explanation, every, style_on(console()))))
 
 
 _NEAREST = 5
 """Rules that were missed and are shown without `--all`."""
+_WIDTH = 100
+"""Columns of the packet's fields."""
+_CLOCK = ("hour", "weekday")
+"""Fields that no packet brings: shown where a rule looks at them."""
+_EXEMPT = {Exempt.LO: "lo", Exempt.ESTABLISHED: "established connections"}
 
 
-def _lines(explanation: Explanation, every: bool, style: Style) -> Iterator[str]:
+def _lines(policy: Policy, explanation: Explanation, every: bool, style: Style) -> Iterator[str]:
     verdict, packet = explanation.verdict, explanation.packet
     yield f"verdict  {style(str(verdict.decision), verdict.decision.kind)}"
     yield f"reason   {verdict.reason}" + (f": {visible(verdict.detail)}" if verdict.detail else "")
     if verdict.at:
         yield f"by       {verdict.rule or f'default of {packet.hook}'} at {verdict.at}"
-    yield "packet   " + " ".join(f"{name}={visible(value)}" for name, value in explanation.fields)
+    yield from _packet(explanation)
+    yield from _assumed(policy, explanation)
     matched = [step.rule for step in explanation.steps if step.truth is True]
     if matched:
         yield style("matched", "header")
@@ -93,6 +103,35 @@ def _lines(explanation: Explanation, every: bool, style: Style) -> Iterator[str]
             yield from _miss(step, style)
     if len(shown) < len(missed):
         yield style(f"  and {len(missed) - len(shown)} more, see --all", "dim")
+
+
+def _packet(explanation: Explanation) -> Iterator[str]:
+    looked_at = frozenset[str]().union(*(looks_at(step.rule) for step in explanation.steps))
+    fields = ((name, value) for name, value in explanation.fields if name not in _CLOCK or name in looked_at)
+    label, line = "packet ", ""
+    for field in (f"{name}={visible(value)}" for name, value in fields):
+        if line and len(line) + len(field) > _WIDTH:
+            yield f"{label} {line}"
+            label, line = " " * len(label), ""
+        line += f" {field}"
+    if line:
+        yield f"{label} {line}"
+
+
+def _assumed(policy: Policy, explanation: Explanation) -> Iterator[str]:
+    """What is otherwise where the policy is in force: packets came before, and some never come."""
+    rules = [step.rule for step in explanation.steps]
+    dynamic = {name for name, one in policy.sets.items() if one.dynamic}
+    before = (
+        ("nothing added to dynamic sets", any(dynamic & sets(rule) for rule in rules)),
+        ("full limits", any(rule.limit for rule in rules)),
+        ("no flows", bool(rules) and any(rule.scope is Scope.FLOW for rule in all_rules(policy.rules))),
+    )
+    if any(there for _, there in before):
+        yield f"judged   as the first packet: {', '.join(words for words, there in before if there)}"
+    if policy.queue.exempt:
+        which = " and ".join(_EXEMPT[one] for one in policy.queue.exempt)
+        yield f"exempt   packets of {which} never come here (queue.exempt)"
 
 
 def _miss(step: Step, style: Style) -> Iterator[str]:

@@ -60,5 +60,5 @@ def packet_of_capture(path: str, number: int, hook: Hook, iif: str | None, oif: 
     """The n-th packet of a capture. Raises CaptureError, also when that frame carries no IP."""
     captured = packet_at(path, number)
     if captured.data is None:
-        raise CaptureError(f"{path}: packet {number}: expected IPv4 or IPv6, found a frame without")
+        raise CaptureError(f"{path}: packet {number}: a frame without IPv4 or IPv6: expected a packet of one of them")
     return to_packet(captured, hook, iif, oif)

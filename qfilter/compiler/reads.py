@@ -1,11 +1,13 @@
-"""How many bytes of a packet a policy can look at."""
+"""What rules look at: fields, sets, and how many bytes of a packet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qfilter import predicates
 from qfilter.compiler import walk
 from qfilter.fields import FIELDS
+from qfilter.model.match import AllMatch, AnyMatch, InSet, Match, NotMatch
 from qfilter.model.policy import Policy
 from qfilter.model.rule import Base, BytesTest, Capture, FieldTest, PythonTest, Rule, ScapyTest, UpdateSet
 
@@ -36,6 +38,34 @@ def fields(rule: Rule) -> Iterator[str]:
     for action in rule.actions:
         if isinstance(action, UpdateSet):
             yield action.element
+
+
+def looks_at(rule: Rule) -> frozenset[str]:
+    """Names of all fields that a rule reads by itself, without the rules inside it."""
+    names = set(fields(rule))
+    for test in walk.tests(rule.match):
+        if isinstance(test, FieldTest):
+            names.add(test.field)
+        elif isinstance(test, PythonTest) and (predicate := predicates.find(test.name)):
+            names.update(predicate.needs)
+    return frozenset(names)
+
+
+def sets(rule: Rule) -> frozenset[str]:
+    """Names of the sets that a rule looks values up in, without the rules inside it."""
+    tests = (test for test in walk.tests(rule.match) if isinstance(test, FieldTest | ScapyTest))
+    return frozenset(name for test in tests for name in _sets(test.match))
+
+
+def _sets(match: Match) -> Iterator[str]:
+    match match:
+        case InSet(name):
+            yield name
+        case NotMatch(inner):
+            yield from _sets(inner)
+        case AnyMatch(inners) | AllMatch(inners):
+            for inner in inners:
+                yield from _sets(inner)
 
 
 def _reads_past_headers(rule: Rule) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Command
+from tests.unit.cli.conftest import POLICY, Command
 from tests.unit.queues.capture_files import SYN, pcap_header, pcap_record
 
 STRANGER = "{saddr: 198.51.100.7, protocol: tcp, dport: 22}"
@@ -73,7 +73,7 @@ def test_the_hook_of_a_description_wins(qfilter: Command, policy: str) -> None:
         (("--hex", "zz"), "error: packet 'zz': expected bytes in hex"),
         (("--capture", "nowhere.pcap"), "error: nowhere.pcap: "),
         (("--capture", "one.pcap", "--number", "2"), "error: one.pcap: packet 2: expected at most 1"),
-        (("--capture", "arp.pcap"), "error: arp.pcap: packet 1: expected IPv4 or IPv6, found a frame without"),
+        (("--capture", "arp.pcap"), "error: arp.pcap: packet 1: a frame without IPv4 or IPv6: expected a packet"),
     ],
 )
 def test_what_is_no_packet(qfilter: Command, policy: str, packet: tuple[str, ...], said: str) -> None:
@@ -118,3 +118,45 @@ def test_what_is_unknown_says_why(qfilter: Command, policy: str) -> None:
     steps = qfilter("explain", policy, "--packet", later, "--format", "json").json["rules"]
     assert steps[-1]["matched"] is None
     assert [part["unknown"] for part in steps[-1]["failed"]] == ["fragment"]
+
+
+def test_the_fields_a_few_a_line_and_the_clock_only_where_a_rule_looks(qfilter: Command, policy: str) -> None:
+    plain = qfilter("explain", policy, "--packet", STRANGER).out
+    assert all(len(line) <= 110 for line in plain.splitlines())
+    assert "\npacket   hook=input family=ipv4 " in plain
+    assert "\n         dscp=cs0 ecn=not-ect " in plain
+    assert "hour=" not in plain
+    Path(policy).write_text(POLICY.replace("{iifname: lo}", "{iifname: lo, hour: {lt: 8}}"))
+    seen = qfilter("explain", policy, "--packet", STRANGER).out
+    assert "hour=" in seen
+    assert "weekday=" not in seen
+    broken = qfilter("explain", policy, "--hex", "aa").out
+    assert "packet " not in broken
+
+
+def test_what_is_otherwise_in_force(qfilter: Command, policy: str) -> None:
+    def said(text: str) -> list[str]:
+        Path(policy).write_text(text)
+        out = qfilter("explain", policy, "--packet", STRANGER).out
+        return [line for line in out.splitlines() if line.startswith(("judged", "exempt"))]
+
+    assert said("version: 1\ndefault: {input: drop}\n") == []
+    assert said(POLICY) == ["judged   as the first packet: full limits"]
+    assert said(STATEFUL) == [
+        "judged   as the first packet: nothing added to dynamic sets, no flows",
+        "exempt   packets of lo and established connections never come here (queue.exempt)",
+    ]
+    assert said(STATEFUL.replace("[$bad", "[192.0.2.3").replace("element: saddr}", "element: daddr}")) == [
+        "judged   as the first packet: no flows",
+        "exempt   packets of lo and established connections never come here (queue.exempt)",
+    ]
+
+
+STATEFUL = """version: 1
+default: {input: drop}
+queue: {exempt: [lo, established]}
+sets: {bad: {type: address, dynamic: true}}
+rules:
+  - {id: known, match: {protocol: tcp, saddr: {not: [$bad, 192.0.2.1]}}, verdict: accept, scope: flow}
+  - {id: learns, add: {set: bad, element: saddr}, limit: {rate: 1/second}}
+"""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qfilter.compiler import compile_policy
-from qfilter.model.match import Ranges
+from qfilter.compiler.reads import looks_at, sets
+from qfilter.model.match import AllMatch, AnyMatch, InSet, NotMatch, Ranges
 from qfilter.model.policy import QueueSettings
 from qfilter.model.rule import (
     AllOf,
@@ -14,6 +15,7 @@ from qfilter.model.rule import (
     BytesTest,
     Capture,
     Condition,
+    FieldTest,
     Limit,
     Log,
     NotOf,
@@ -77,3 +79,14 @@ def test_so_do_actions_and_limits(of: Rule, expected: int) -> None:
 @pytest.mark.parametrize("range_", [40, 256, WHOLE])
 def test_the_policy_has_the_last_word(range_: int) -> None:
     assert copied(rule(5, match=field("payload")), queue=QueueSettings(copy_range=range_)) == range_
+
+
+def test_what_a_rule_looks_at() -> None:
+    found = NotOf(AnyOf((FieldTest("saddr", NotMatch(AnyMatch((InSet("a"), ONE))), at(5)), field("dport", 22))))
+    layer = ScapyTest("IP", "ttl", AllMatch((InSet("b"), ONE)), at(5))
+    one = rule(5, match=AllOf((found, layer)), limit=Limit(1, 1, 1, ("hour",), over=False))
+    assert sorted(looks_at(one)) == ["dport", "hour", "saddr"]
+    assert sorted(sets(one)) == ["a", "b"]
+
+
+ONE = Ranges(((1, 1),))
