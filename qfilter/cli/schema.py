@@ -9,6 +9,7 @@ from qfilter.policy.schema import json_schema
 
 
 @click.command("schema", epilog="Example: qfilter schema > policy.schema.json")
-def command() -> None:
+@click.option("--included", is_flag=True, help="The schema of files that a policy includes.")
+def command(included: bool) -> None:
     """Print the JSON Schema of policy files."""
-    write_json(json_schema())
+    write_json(json_schema(included=included))

@@ -29,7 +29,7 @@ COMMANDS = cli.list_commands(click.Context(cli))
 
 
 def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail() -> None:
+    def fail(*, included: bool) -> None:
         raise error
 
     monkeypatch.setattr(schema, "json_schema", fail)
