@@ -65,8 +65,11 @@ def command(
             sys.stdout.write(f"{row}\n")
     except CaptureError as error:
         code = report_error(error)
+    report = engine.report()
+    if code and not report.total.packets:
+        context.exit(code)
     without = [f"frames without IPv4 or IPv6, passed over: {without_ip:,}"] if without_ip else []
-    table = render_table(engine.report(), style_on(console(stderr=as_json)), without)
+    table = render_table(report, style_on(console(stderr=as_json)), without)
     click.echo(table, nl=False, err=as_json)
     context.exit(code)
 

@@ -115,10 +115,19 @@ def test_a_damaged_capture_yields_what_is_before_the_damage(qfilter: Command, po
     assert "all packets" in done.err
 
 
-def test_a_capture_that_is_none(qfilter: Command, policy: str) -> None:
-    done = qfilter("replay", policy, policy, "--json")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_capture_that_is_none_has_no_table(qfilter: Command, policy: str, options: tuple[str, ...]) -> None:
+    done = qfilter("replay", policy, policy, *options)
     assert (done.code, done.out) == (1, "")
-    assert "error: policy.yaml: " in done.err
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: policy.yaml: ")
+
+
+def test_a_capture_without_packets_is_none_the_less_one(qfilter: Command, policy: str) -> None:
+    Path("empty.pcap").write_bytes(pcap_header(101))
+    done = qfilter("replay", policy, "empty.pcap")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith("verdicts: none\n")
 
 
 def test_gzip(qfilter: Command, policy: str, capture: str) -> None:
