@@ -111,6 +111,8 @@ def _outputs(form: str, lines: bool, events: str | None, captures: str) -> Outpu
 def _say_start(service: Service, lines: bool) -> None:
     """In lines the event tells the rest."""
     _say(f"serving {service.plan.policy.path if lines else in_force(service.in_force)}")
+    if service.plan.kernel is None and service.plan.mark_mask:
+        _say("this policy rejects: without the chains of `qfilter install`, what it rejects is dropped")
     for queue in service.queues:
         for warning in queue.warnings:
             _say(warning)

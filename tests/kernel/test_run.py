@@ -305,11 +305,19 @@ def test_rules_of_ones_own(world: Lab, policy_file: PolicyFile) -> None:
     with serving(world.gateway, policy_file(f"{POLICY}queue: {{number: 7}}\n"), "--no-install") as service:
         assert ruleset(world.gateway) == before
         assert "kernel rules of your own" in service.wait_for("qfilter: serving")
+        service.wait_for("this policy rejects: without the chains of `qfilter install`, what it rejects is dropped")
         assert ask(world.client, world.server) is Outcome.ANSWERED
         assert tcp_connect(world.client, world.server.ipv4, 25).outcome is Outcome.CONNECTED
         assert service.stop() == 0
     assert ruleset(world.gateway) == before
     assert lines_of_table(service.output)["wanted"][:2] == ["accept", "1"]
+
+
+def test_rules_of_ones_own_for_a_policy_that_rejects_nothing(lab: Lab, policy_file: PolicyFile) -> None:
+    text = POLICY.replace("reject tcp-reset", "drop")
+    with serving(lab.gateway, policy_file(text), "--no-install") as service:
+        assert service.stop() == 0
+    assert "rejects" not in service.output
 
 
 def test_what_the_queue_itself_decides_is_an_event(world: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
