@@ -31,14 +31,20 @@ from qfilter.predicates import predicate
 if TYPE_CHECKING:
     from qfilter.api import Policy, load, loads, serve
     from qfilter.daemon import Service
+    from qfilter.engine.explain import Explanation
+    from qfilter.engine.selftest import TestOutcome
+    from qfilter.events.outputs import Outputs
+    from qfilter.model.report import Report
 
 __all__ = [
     "CaptureError",
     "Decision",
     "Diagnostic",
+    "Explanation",
     "FirewallError",
     "Hook",
     "Kind",
+    "Outputs",
     "Packet",
     "PacketError",
     "Policy",
@@ -50,7 +56,9 @@ __all__ = [
     "QueueTakenError",
     "Reason",
     "RejectWith",
+    "Report",
     "Service",
+    "TestOutcome",
     "UnsupportedError",
     "Verdict",
     "load",
@@ -59,7 +67,17 @@ __all__ = [
     "serve",
 ]
 
-_LATE = {"Policy": "api", "Service": "daemon", "load": "api", "loads": "api", "serve": "api"}
+_LATE = {
+    "Explanation": "engine.explain",
+    "Outputs": "events.outputs",
+    "Policy": "api",
+    "Report": "model.report",
+    "Service": "daemon",
+    "TestOutcome": "engine.selftest",
+    "load": "api",
+    "loads": "api",
+    "serve": "api",
+}
 """What needs the engine, and with it scapy: a third of a second that only those who use it wait for."""
 
 

@@ -10,7 +10,7 @@ from qfilter.daemon import Service, prepare
 from qfilter.engine.clock import Clock
 from qfilter.engine.explain import Explanation, explain
 from qfilter.engine.reference import ReferenceEngine
-from qfilter.engine.selftest import Outcome, run_tests
+from qfilter.engine.selftest import TestOutcome, run_tests
 from qfilter.events.outputs import Outputs
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy as PolicyModel
@@ -41,7 +41,7 @@ class Policy:
         """The verdict, every rule that was looked at, and the conditions that failed."""
         return explain(self._engine, packet)
 
-    def test(self) -> Outcome:
+    def test(self) -> TestOutcome:
         """Run the tests inside the policy, each with the policy fresh in force."""
         return run_tests(self.model, clock=self._clock)
 

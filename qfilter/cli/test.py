@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import click
 
 from qfilter.cli.output import console, style_on, write_diagnostics, write_json
-from qfilter.engine.selftest import Outcome, Result, decider, run_tests
+from qfilter.engine.selftest import Result, TestOutcome, decider, run_tests
 from qfilter.engine.tallies import all_rules
 from qfilter.policy.load import load, load_tests
 
@@ -38,7 +38,7 @@ def command(
     context.exit(1 if outcome.failures or covered < cover else 0)
 
 
-def _tell(outcome: Outcome, rules: int, covered: int) -> None:
+def _tell(outcome: TestOutcome, rules: int, covered: int) -> None:
     write_diagnostics(result.diagnostic() for result in outcome.failures)
     style = style_on(console())
     failed = len(outcome.failures)
@@ -53,7 +53,7 @@ def _verdict(result: Result) -> str | None:
     return None if result.verdict is None else str(result.verdict.decision)
 
 
-def _as_dict(outcome: Outcome, covered: int) -> dict[str, object]:
+def _as_dict(outcome: TestOutcome, covered: int) -> dict[str, object]:
     return {
         "passed": len(outcome.results) - len(outcome.failures),
         "failed": len(outcome.failures),
@@ -72,7 +72,7 @@ def _as_dict(outcome: Outcome, covered: int) -> dict[str, object]:
     }
 
 
-def _junit(policy: str, outcome: Outcome) -> bytes:
+def _junit(policy: str, outcome: TestOutcome) -> bytes:
     suite = ElementTree.Element(
         "testsuite", name=policy, tests=str(len(outcome.results)), failures=str(len(outcome.failures)), errors="0"
     )

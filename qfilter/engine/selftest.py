@@ -38,8 +38,10 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A run of tests."""
+class TestOutcome:
+    """How the tests of a policy ended."""
+
+    __test__ = False  # pytest collects classes called Test*
 
     results: tuple[Result, ...]
     matched: frozenset[str]
@@ -53,7 +55,7 @@ class Outcome:
         return tuple(result for result in self.results if not result.passed)
 
 
-def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Clock | None = None) -> Outcome:
+def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Clock | None = None) -> TestOutcome:
     """Run the policy's own tests, or those given.
 
     Each starts with empty sets, full limits and no flows, and all its packets come at one moment: a limit must not pass
@@ -77,7 +79,7 @@ def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Cl
 
     results = tuple(map(run, policy.tests if cases is None else cases))
     rules = tuple(all_rules(policy.rules))
-    return Outcome(results, frozenset(matched), tuple(rule for rule in rules if rule.id not in matched))
+    return TestOutcome(results, frozenset(matched), tuple(rule for rule in rules if rule.id not in matched))
 
 
 def decider(verdict: Verdict) -> str:

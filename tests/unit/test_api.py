@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -46,6 +48,20 @@ def test_another_name_is_not() -> None:
         qfilter.lode  # noqa: B018
 
 
+def test_the_types_that_its_functions_take_and_return_are_exported() -> None:
+    faces = (qfilter.load, qfilter.loads, qfilter.serve, *vars(qfilter.Policy).values())
+    functions = [face for face in faces if isinstance(face, FunctionType) and not face.__name__.startswith("_")]
+    named = {
+        word for function in functions for hint in function.__annotations__.values() for word in _CLASS.findall(hint)
+    }
+    assert {"Outputs", "Explanation", "TestOutcome", "Report"} <= named
+    assert named <= {*qfilter.__all__, "Sequence", "PathLike", "None"}
+
+
+_CLASS = re.compile(r"\b[A-Z]\w+")
+"""Annotations are text here, and classes begin with a capital."""
+
+
 def test_importing_it_waits_for_nothing() -> None:
     code = "import qfilter, sys; print([name for name in ('scapy', 'pydantic', 'yaml', 'rich') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -63,6 +79,7 @@ def test_a_verdict_and_why(policy: qfilter.Policy) -> None:
     assert first.at == qfilter.Position("api.yaml", 6, 5)
     assert (second.decision.kind, second.reason) == (qfilter.Kind.DROP, qfilter.Reason.DEFAULT)
     report = policy.report()
+    assert isinstance(report, qfilter.Report)
     assert (report.total.packets, report.total.bytes) == (2, 80)
     assert [(row.rule, row.tally.packets) for row in report.rules] == [("evil", 0), ("ssh", 1)]
 
@@ -77,11 +94,13 @@ def test_a_predicate_of_the_callers_own(policy: qfilter.Policy) -> None:
 def test_why(policy: qfilter.Policy) -> None:
     explained = policy.explain(qfilter.Packet.from_bytes(SYN, hook="input"))
     assert [(step.rule.id, step.truth) for step in explained.steps] == [("evil", False), ("ssh", True)]
+    assert isinstance(explained, qfilter.Explanation)
     assert isinstance(explained.verdict, qfilter.Verdict)
 
 
 def test_its_own_tests(policy: qfilter.Policy) -> None:
     outcome = policy.test()
+    assert isinstance(outcome, qfilter.TestOutcome)
     assert [result.passed for result in outcome.results] == [True]
     assert [rule.id for rule in outcome.untested] == ["evil"]
 
