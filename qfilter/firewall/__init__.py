@@ -1,10 +1,11 @@
 """Kernel rules that feed the queue: one desired state, three tools."""
 
 from qfilter.firewall.apply import Installed, differences, install, installed, remove
+from qfilter.firewall.feeding import Feed, feeds, unheld, unserved
 from qfilter.firewall.locking import lock, lock_or_holder
 from qfilter.firewall.probe import probe
 from qfilter.firewall.render import render
-from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State
+from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State, summary
 from qfilter.firewall.status import Status, status
 from qfilter.firewall.tools import families
 from qfilter.firewall.watch import Watch
@@ -13,6 +14,7 @@ __all__ = [
     "PLACES",
     "Chain",
     "Command",
+    "Feed",
     "Installed",
     "Jump",
     "Place",
@@ -22,6 +24,7 @@ __all__ = [
     "Watch",
     "differences",
     "families",
+    "feeds",
     "install",
     "installed",
     "lock",
@@ -30,4 +33,7 @@ __all__ = [
     "remove",
     "render",
     "status",
+    "summary",
+    "unheld",
+    "unserved",
 ]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qfilter.errors import FirewallError
-from qfilter.firewall import backends, tools
-from qfilter.firewall.state import NOTHING, Command, Ruleset, State
+from qfilter.firewall import backends, tools, traces
+from qfilter.firewall.state import NOTHING, Command, Ruleset, State, changes
 from qfilter.firewall.state import differences as state_differences
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
@@ -24,28 +24,43 @@ class Installed:
     """What was found, by ruleset. Rulesets of tools that are not here, or not in this kernel, hold nothing."""
 
     states: Mapping[Ruleset, State]
-    absent: Mapping[Ruleset, str] = field(default_factory=dict)
+    absent: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
     """Why a ruleset could not be read: its tool or its part of the kernel is missing."""
+    broken: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
+    """Why a ruleset could not be read: its tool is there and fails."""
 
     @property
     def backends(self) -> tuple[Backend, ...]:
         """The tools under which something of qfilter's stands."""
         return tuple(dict.fromkeys(ruleset.backend for ruleset, state in self.states.items() if state.chains))
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """A line for each ruleset that may hold something of qfilter's and cannot be looked at."""
+        missing = ((each, why) for each, why in self.absent.items() if tools.is_missing(why) and traces.may_hold(each))
+        return tuple(f"{ruleset}: cannot be looked at: {why}" for ruleset, why in (*self.broken.items(), *missing))
+
 
 def installed() -> Installed:
     """What stands now. Changes nothing. Raises PrivilegeError, and FirewallError when a tool breaks."""
     tools.require_privilege("reading kernel rules")
+    found = _look()
+    for error in found.broken.values():
+        raise error
+    return found
+
+
+def _look() -> Installed:
     states: dict[Ruleset, State] = {}
-    absent: dict[Ruleset, str] = {}
+    absent: dict[Ruleset, FirewallError] = {}
+    broken: dict[Ruleset, FirewallError] = {}
     for ruleset in (ruleset for backend in BACKENDS for ruleset in backends.rulesets(backend)):
         try:
             states[ruleset] = backends.read(ruleset)
         except FirewallError as error:
-            if not tools.is_unsupported(error.output):
-                raise
-            absent[ruleset] = str(error)
-    return Installed(states, absent)
+            kind = absent if tools.is_unsupported(error.output) else broken
+            kind[ruleset] = error
+    return Installed(states, absent, broken)
 
 
 def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
@@ -56,8 +71,8 @@ def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def install(rules: KernelRules) -> tuple[Command, ...]:
-    """Make the kernel's rules as `rules` say, all families or none; returns the commands that it took, often none.
+def install(rules: KernelRules) -> tuple[str, ...]:
+    """Make the kernel's rules as `rules` say, all families or none; returns what it changed, a line each, often none.
 
     Rules of qfilter's under another tool are removed after the new ones stand. Raises PrivilegeError, or FirewallError
     after everything that was done has been undone.
@@ -66,14 +81,15 @@ def install(rules: KernelRules) -> tuple[Command, ...]:
     before = installed()
     for ruleset in _needed(rules):
         if ruleset in before.absent:
-            raise FirewallError(f"{ruleset}", before.absent[ruleset])
-    done: list[Command] = []
+            raise before.absent[ruleset]
+    done: list[_Done] = []
     try:
         for ruleset in sorted(before.states, key=lambda each: each.backend is not rules.backend):
             for command in backends.commands(ruleset, before.states[ruleset], _wanted(rules, ruleset)):
                 tools.run(command)
-                done.append(command)
-        left = differences(rules, installed()) if done else ()
+                done.append((ruleset, command))
+        after = installed() if done else before
+        left = differences(rules, after) if done else ()
         if left:
             raise FirewallError("install", f"the tools succeeded, but {'; '.join(left)}")
     except FirewallError as error:
@@ -81,29 +97,53 @@ def install(rules: KernelRules) -> tuple[Command, ...]:
     except BaseException:
         _undo(before)
         raise
-    return tuple(done)
+    return _told(done, before, after)
 
 
-def remove() -> tuple[Command, ...]:
-    """Remove everything of qfilter's under every tool; returns the commands that it took.
+def remove() -> tuple[str, ...]:
+    """Remove everything of qfilter's under every tool; returns what it removed, a line each.
 
-    Needs no memory of what was installed, and leaves what others wrote as it is. Raises PrivilegeError, or
-    FirewallError with each ruleset that something is left in.
+    Needs no memory of what was installed, and leaves what others wrote as it is. A tool that is missing or broken does
+    not keep it from removing what other tools show. Raises PrivilegeError, or FirewallError with each ruleset that
+    something is left in or that cannot be looked at.
     """
     tools.require_privilege("removing kernel rules")
-    done: list[Command] = []
+    before = _look()
+    done: list[_Done] = []
     failed: list[FirewallError] = []
-    for ruleset, state in installed().states.items():
-        for command in backends.commands(ruleset, state, NOTHING):
+    for ruleset, state in before.states.items():
+        for command in _commands(ruleset, state, failed):
             try:
                 tools.run(command)
-                done.append(command)
+                done.append((ruleset, command))
             except FirewallError as error:
                 failed.append(error)
-    left = differences(None, installed())
+    after = _look()
+    told = _told(done, before, after)
+    left = (*differences(None, after), *after.unseen)
     if failed or left:
-        raise FirewallError("remove", "\n".join((*map(str, failed), *left)))
-    return tuple(done)
+        raise FirewallError("remove", "\n".join((*map(str, failed), *left, *told)))
+    return told
+
+
+_Done = tuple[Ruleset, Command]
+
+
+def _commands(ruleset: Ruleset, state: State, failed: list[FirewallError]) -> tuple[Command, ...]:
+    try:
+        return backends.commands(ruleset, state, NOTHING)
+    except FirewallError as error:  # it could be read, and what would write it is not there
+        failed.append(error)
+        return ()
+
+
+def _told(done: list[_Done], before: Installed, after: Installed) -> tuple[str, ...]:
+    """What commands changed, by what stood before and stands after; the command itself where no chain changed."""
+    lines: list[str] = []
+    for ruleset in dict.fromkeys(ruleset for ruleset, _ in done):
+        ran = (f"{ruleset}: {command.text.strip() or command}" for each, command in done if each == ruleset)
+        lines += changes(ruleset, before.states[ruleset], after.states.get(ruleset, NOTHING)) or ran
+    return tuple(lines)
 
 
 def _needed(rules: KernelRules | None) -> tuple[Ruleset, ...]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qfilter.errors import FirewallError
 from qfilter.fields import Family
-from qfilter.firewall import iptables, nftables, tools
+from qfilter.firewall import iptables, nftables, tools, traces
 from qfilter.firewall.state import NOTHING, Command, Ruleset, State
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
 
 IPTABLES = (Backend.IPTABLES_LEGACY, Backend.IPTABLES_NFT)
-_LEGACY_TABLES = {Family.IPV4: "ip_tables_names", Family.IPV6: "ip6_tables_names"}
 
 
 def rulesets(backend: Backend) -> tuple[Ruleset, ...]:
@@ -48,9 +45,14 @@ def commands(ruleset: Ruleset, found: State, wanted: State) -> tuple[Command, ..
     kind = nftables.IPTABLES_FAMILY[ruleset.family]
     spent = "".join(f"delete table {kind} {table}\n" for table in iptables.spent_tables(found, wanted))
     text = iptables.restore_text(found, wanted)
-    restore = tools.iptables(ruleset.backend, ruleset.family).restore
-    wait = str(tools.LOCK_WAIT)
-    return (*_nft(spent), *((Command((restore, "--noflush", "-w", wait), text),) if text else ()))
+    return (*_nft(spent), *_restore(ruleset.backend, ruleset.family, text))
+
+
+def _restore(backend: Backend, family: Family, text: str) -> tuple[Command, ...]:
+    # a machine without the other kind of iptables has nothing to ask it for
+    if not text:
+        return ()
+    return (Command((tools.iptables(backend, family).restore, "--noflush", "-w", str(tools.LOCK_WAIT)), text),)
 
 
 def _nft(script: str) -> tuple[Command, ...]:
@@ -59,8 +61,7 @@ def _nft(script: str) -> tuple[Command, ...]:
 
 def _read_legacy(family: Family) -> State:
     # iptables-legacy-save reads the same list, and asking for a table by name would make it
-    names = Path("/proc/thread-self/net", _LEGACY_TABLES[family])
-    if not names.exists() or not names.read_text(encoding="ascii"):
+    if not traces.has_legacy_tables(family):
         return NOTHING
     return iptables.parse(tools.run(Command((tools.iptables(Backend.IPTABLES_LEGACY, family).save,))))
 

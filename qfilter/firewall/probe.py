@@ -48,6 +48,8 @@ def _failure(backend: Backend, target: Target) -> str | None:
     try:
         _try(rules)
     except FirewallError as error:
+        if tools.is_missing(error):
+            return f"{error}"
         words = " ".join(error.output.replace("^", "").split())
         if tools.is_unsupported(words) and _works(backend):
             return f"this kernel has no {_statement(backend, target)}: {words}"

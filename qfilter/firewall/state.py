@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -34,6 +34,8 @@ PLACES: Mapping[Hook, Place] = MappingProxyType(
     }
 )
 """The names that make a chain qfilter's: removal knows nothing else."""
+
+_MISSING_RULE, _FOREIGN_RULE = "missing rule: ", "foreign rule: "
 
 LO_SIDE: Mapping[Hook, str] = MappingProxyType(
     {Hook.PREROUTING: "i", Hook.INPUT: "i", Hook.OUTPUT: "o", Hook.POSTROUTING: "o"}
@@ -135,11 +137,51 @@ def _chain_differences(place: Place, found: Chain | None, wanted: Chain | None) 
         return ["missing"]
     if wanted is None:
         return ["not wanted"]
-    lines = [f"missing rule: {rule}" for rule in wanted.rules if rule not in found.rules]
-    lines += [f"foreign rule: {rule}" for rule in found.rules if rule not in wanted.rules]
+    lines = [f"{_MISSING_RULE}{rule}" for rule in wanted.rules if rule not in found.rules]
+    lines += [f"{_FOREIGN_RULE}{rule}" for rule in found.rules if rule not in wanted.rules]
     if not lines and found.rules != wanted.rules:
         lines.append("rules repeated or in another order")
     if found.jumps != wanted.jumps:
         where = ", ".join(f"{jump.chain} rule {jump.position}" for jump in found.jumps) or "nowhere"
         lines.append(f"jumped to from {where}, expected only {place.builtin} rule 1")
     return lines
+
+
+def changes(ruleset: Ruleset, found: State, wanted: State) -> tuple[str, ...]:
+    """What turning `found` into `wanted` changes, a line for each chain: what was made, changed or removed."""
+    return tuple(
+        f"{ruleset}: {_named(ruleset, hook, found.chains.get(hook), wanted.chains.get(hook))}"
+        for hook in Hook
+        if found.chains.get(hook) != wanted.chains.get(hook)
+    )
+
+
+def _named(ruleset: Ruleset, hook: Hook, found: Chain | None, wanted: Chain | None) -> str:
+    jumps = (wanted or found or Chain(())).jumps
+    jump = f" and its jump{'s' if len(jumps) > 1 else ''}" if jumps else ""
+    return f"{ruleset.chain(hook)}{jump} {'made' if found is None else 'removed' if wanted is None else 'changed'}"
+
+
+def summary(differences: Sequence[str]) -> str:
+    """Differences in one line: a sentence for each ruleset and chain, and what puts them right."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    told: list[str] = []
+    for difference in differences:
+        match difference.split(": ", 2):
+            case [ruleset, chain, line] if _is_chain(chain):
+                grouped.setdefault((ruleset, chain.split()[-1]), []).append(line)
+            case _:
+                told.append(" ".join(difference.split()))
+    sentences = [f"{ruleset}: {chain} {_summed(lines)}" for (ruleset, chain), lines in grouped.items()]
+    return "; ".join((*sentences, *told, "SIGUSR1 puts them back"))
+
+
+def _is_chain(name: str) -> bool:
+    return name in list(Hook) or name in map(str, PLACES.values())
+
+
+def _summed(lines: list[str]) -> str:
+    missing, foreign = (sum(line.startswith(kind) for line in lines) for kind in (_MISSING_RULE, _FOREIGN_RULE))
+    rules = [f"has other rules than the policy's: {missing} missing, {foreign} foreign"] if missing or foreign else []
+    others = [line for line in lines if not line.startswith((_MISSING_RULE, _FOREIGN_RULE))]
+    return " and ".join((*rules, *(f"{'has' if line.startswith('rules') else 'is'} {line}" for line in others)))

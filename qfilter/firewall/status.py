@@ -41,7 +41,7 @@ def status(rules: KernelRules | None = None) -> Status:
         families=families,
         conntrack=tracked or any(state.conntrack for state in found.states.values()),
         differences=apply.differences(rules, found) if rules is not None else (),
-        remarks=tuple(remarks(found.states, families)),
+        remarks=(*remarks(found.states, families), *found.unseen),
     )
 
 

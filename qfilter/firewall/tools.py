@@ -24,9 +24,10 @@ _TIMEOUT = 30
 _STATUS = Path("/proc/thread-self/status")
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
+_MISSING = "not installed"
 _LACKING = (
     "not supported",
-    "not installed",
+    _MISSING,
     "No such file or directory",
     "No chain/target/match by that name",
     "Table does not exist",
@@ -87,6 +88,11 @@ def is_unsupported(said: str) -> bool:
     return any(phrase in said for phrase in _LACKING)
 
 
+def is_missing(error: FirewallError) -> bool:
+    """Whether the tool itself is not here."""
+    return error.output == _MISSING
+
+
 def _run(command: Command, extra: Mapping[str, str]) -> str:
     environment = {"PATH": _path(), "LC_ALL": "C", **extra}
     try:
@@ -128,14 +134,14 @@ def _find_kind(name: str, plain: str, kind: str) -> str:
     if found is None and _kind(plain) == kind:
         found = shutil.which(plain, path=_path())
     if found is None:
-        raise FirewallError(name, "not installed")
+        raise FirewallError(name, _MISSING)
     return found
 
 
 def _find(name: str) -> str:
     found = shutil.which(name, path=_path())
     if found is None:
-        raise FirewallError(name, "not installed")
+        raise FirewallError(name, _MISSING)
     return found
 
 
