@@ -10,6 +10,7 @@ import click
 from qfilter import firewall
 from qfilter.daemon import prepare
 from qfilter.model.policy import Backend
+from qfilter.netlink.queues import bound_queues
 from qfilter.policy.load import load
 
 
@@ -43,5 +44,8 @@ def command(policy: str, only_print: bool, backend: Backend | None) -> None:
     with firewall.lock():
         done = firewall.install(plan.kernel)
     for step in done:
-        click.echo(f"{step}")
+        click.echo(step)
     click.echo(f"installed by {plan.kernel.backend}" if done else "already installed: nothing to do")
+    warning = None if plan.ip_queue else firewall.unserved(plan.kernel, bound_queues())
+    if warning is not None:
+        click.echo(warning, err=True)

@@ -16,7 +16,7 @@ def command() -> None:
     with firewall.lock_or_holder() as holder:
         done = firewall.remove()
     for step in done:
-        click.echo(f"{step}")
+        click.echo(step)
     click.echo("removed" if done else "nothing of qfilter's is installed")
     if holder is not None:
         click.echo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from qfilter import firewall
@@ -19,15 +21,26 @@ from qfilter.policy.load import load
 @backend_option
 @click.pass_context
 def command(context: click.Context, policy: str | None, form: str, backend: Backend | None) -> None:
-    """Show qfilter's kernel rules and every bound queue. With POLICY, tell what differs from it; exit code 1 if any."""
+    """Show qfilter's kernel rules and every bound queue. With POLICY, tell what differs from it; exit code 1 if any.
+
+    Rules whose queue nobody holds differ too.
+    """
     kernel = None if policy is None else prepare(load(policy), backend=backend).kernel
-    status = firewall.status(kernel)
     queues = bound_queues()
+    status = _with_unheld(firewall.status(kernel), queues, differs=kernel is not None)
     if form == "json":
         write_json(_as_dict(status, queues))
     else:
         _tell(status, queues)
     context.exit(1 if status.differences else 0)
+
+
+def _with_unheld(status: firewall.Status, queues: dict[int, BoundQueue], *, differs: bool) -> firewall.Status:
+    """With what becomes of packets whose queue nobody holds: a difference where there is a policy to serve."""
+    lines = tuple(firewall.unheld(firewall.feeds(status.found), queues))
+    if differs:
+        return replace(status, differences=(*status.differences, *lines))
+    return replace(status, remarks=(*status.remarks, *lines))
 
 
 def _tell(status: firewall.Status, queues: dict[int, BoundQueue]) -> None:

@@ -1,0 +1,59 @@
+"""Rules that stand while nobody holds their queue are no sound state: `install` and `status` say so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kernel.running import POLICY, PolicyFile, command
+from tests.lab.service import READY, qfilter
+from tests.lab.topology import Lab
+
+pytestmark = pytest.mark.needs("nfqueue", "iptables-nft")
+
+NFT = ("--backend", "iptables-nft")
+DROPPED = "no process holds queue 0: every packet on forward is dropped"
+
+
+def test_status_after_install_and_after_kill_9(lab: Lab, policy_file: PolicyFile) -> None:
+    policy = policy_file(POLICY)
+    done = command(lab.gateway, "install", policy, *NFT)
+    assert done.stderr == (
+        "nobody holds queue 0: everything on forward is dropped until `qfilter run --no-install` serves; "
+        "undo: `qfilter remove`\n"
+    )
+    assert done.stdout.splitlines() == [
+        "iptables-nft ipv4: filter QFILTER-FWD and its jump made",
+        "iptables-nft ipv6: filter QFILTER-FWD and its jump made",
+        "installed by iptables-nft",
+    ]
+    said = command(lab.gateway, "status", policy, *NFT, check=False)
+    assert (said.returncode, said.stdout.splitlines()[-1]) == (1, f"differs: {DROPPED}")
+
+    with lab.gateway.start(*qfilter("run", policy, *NFT)) as running:
+        running.wait_for(READY)
+        assert "no process" not in command(lab.gateway, "status", policy, *NFT).stdout
+        assert "no process" not in command(lab.gateway, "status").stdout
+        assert command(lab.gateway, "status", policy, *NFT).returncode == 0
+        running.kill()
+    told = command(lab.gateway, "status", policy, *NFT, "--format", "json", check=False)
+    assert (told.returncode, json.loads(told.stdout)["differences"]) == (1, [DROPPED])
+    assert command(lab.gateway, "status").stdout.splitlines()[-1] == f"note: {DROPPED}"
+
+
+def test_a_bypass_and_several_queues(lab: Lab, policy_file: PolicyFile) -> None:
+    policy = policy_file(POLICY + "on_failure: {no_listener: accept}\nqueue: {number: 2-3}\n")
+    done = command(lab.gateway, "install", policy, *NFT)
+    assert done.stderr == (
+        "nobody holds queues 2, 3: everything on forward passes unjudged until `qfilter run --no-install` serves; "
+        "undo: `qfilter remove`\n"
+    )
+    said = command(lab.gateway, "status", policy, *NFT, check=False)
+    assert (said.returncode, said.stdout.splitlines()[-2:]) == (
+        1,
+        [
+            f"differs: no process holds queue {number}: every packet on forward that it gets passes unjudged"
+            for number in (2, 3)
+        ],
+    )
