@@ -39,5 +39,13 @@ def _look(path: str) -> tuple[Policy | None, tuple[Diagnostic, ...]]:
 
 
 def _summary(policy: Policy) -> str:
-    rules, hooks = sum(1 for _ in all_rules(policy.rules)), ", ".join(policy.defaults)
-    return f"{policy.path}: ok: {rules} rules on {hooks}, {len(policy.sets)} sets, {len(policy.tests)} tests pass"
+    rules, tests = sum(1 for _ in all_rules(policy.rules)), len(policy.tests)
+    proven = f"{_count(tests, 'test')} {'passes' if tests == 1 else 'pass'}" if tests else "no tests"
+    return (
+        f"{policy.path}: ok: {_count(rules, 'rule')} on {', '.join(policy.defaults)}, "
+        f"{_count(len(policy.sets), 'set')}, {proven}"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -53,7 +53,10 @@ class _Console(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """A console on standard output or error. rich knows terminals and NO_COLOR."""
-    return _Console(stderr=stderr, highlight=False, soft_wrap=True)
+    out = _Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if out.no_color:  # rich would still write bold
+        return _Console(stderr=stderr, highlight=False, soft_wrap=True, color_system=None)
+    return out
 
 
 def style_on(out: Console) -> Style:
@@ -97,6 +100,11 @@ def write_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
         out.print(Text(head, style=colour))
         if rest:
             out.print(Text(rest))
+
+
+def warn(message: str) -> None:
+    """One line on standard error about what is odd but no mistake."""
+    console(stderr=True).print(Text.assemble(("warning: ", "bold yellow"), message))
 
 
 def write_json(value: object) -> None:

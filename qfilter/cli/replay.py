@@ -11,8 +11,10 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from qfilter.cli.output import console, report_error, style_on
+from qfilter.cli.output import console, report_error, style_on, warn
 from qfilter.cli.packets import hook_options, to_packet, where
+from qfilter.compiler.reads import looks_at
+from qfilter.compiler.walk import rules
 from qfilter.engine.clock import Clock
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.summary import summary
@@ -20,7 +22,9 @@ from qfilter.errors import CaptureError
 from qfilter.events.line import render as render_line
 from qfilter.events.record import verdict_event
 from qfilter.events.table import render as render_table
+from qfilter.fields import FIELDS
 from qfilter.model.hook import Hook
+from qfilter.model.policy import Policy
 from qfilter.model.verdict import Verdict
 from qfilter.policy.load import load
 from qfilter.queues.captures import CapturedPacket, read_capture
@@ -47,6 +51,9 @@ def command(
     engine = ReferenceEngine(loaded, Clock(monotonic=time.now))
     seen_at = where(loaded, hook)
     style = style_on(console())
+    if loaded.queue.exempt:
+        warn(f"exempt packets ({', '.join(loaded.queue.exempt)}) are judged here all the same")
+    interfaces = _interfaces(loaded, seen_at) if iif is None and oif is None else ()
     without_ip, code = 0, 0
     try:
         for captured in _with_progress(capture, read_capture(capture)):
@@ -54,6 +61,10 @@ def command(
             if captured.data is None:
                 without_ip += 1
                 continue
+            if interfaces and captured.interface is None:
+                names = " and ".join(interfaces)
+                warn(f"{capture} names no interfaces, but rules look at {names}: expected --iif or --oif")
+                interfaces = ()
             packet = to_packet(captured, seen_at, iif, oif)
             verdict = engine.decide(packet)
             if as_json:
@@ -72,6 +83,12 @@ def command(
     table = render_table(report, style_on(console(stderr=as_json)), without)
     click.echo(table, nl=False, err=as_json)
     context.exit(code)
+
+
+def _interfaces(policy: Policy, hook: Hook) -> tuple[str, ...]:
+    """The fields for interfaces that rules of a hook look at."""
+    names = {name for rule, hooks in rules(policy) if hook in hooks for name in looks_at(rule)}
+    return tuple(name for name in ("iifname", "oifname") if name in names and hook in FIELDS[name].hooks)
 
 
 def _with_progress(path: str, packets: Iterator[CapturedPacket]) -> Iterator[CapturedPacket]:

@@ -13,6 +13,14 @@ def test_a_policy_that_is_in_order(qfilter: Command, policy: str) -> None:
     assert done.out == "policy.yaml: ok: 5 rules on input, output, 0 sets, 2 tests pass\n"
 
 
+def test_one_and_none_are_said_as_such(qfilter: Command, policy: str) -> None:
+    text = "version: 1\ndefault: {input: drop}\nrules:\n  - {id: lo, match: {iifname: lo}, verdict: accept}\n"
+    Path(policy).write_text(text)
+    assert qfilter("check", policy).out == "policy.yaml: ok: 1 rule on input, 0 sets, no tests\n"
+    Path(policy).write_text(f"{text}tests: [{{packet: {{hook: input, iifname: lo}}, expect: accept, by: lo}}]\n")
+    assert qfilter("check", policy).out == "policy.yaml: ok: 1 rule on input, 0 sets, 1 test passes\n"
+
+
 def test_every_mistake_with_its_line_and_a_caret(qfilter: Command, policy: str) -> None:
     Path(policy).write_text(POLICY.replace("dport", "dprot").replace("saddr: 192.0.2.0/24", "saddr: 192.0.2.1/24"))
     done = qfilter("check", policy)

@@ -70,7 +70,7 @@ def test_what_needs_root_says_so_in_one_line(folder: Path, words: tuple[str, ...
         ("check", "policy.yaml"),
         ("test", "policy.yaml"),
         ("explain", "policy.yaml", "--packet", "{protocol: udp, sport: 53}"),
-        ("replay", "policy.yaml", "one.pcap"),
+        ("replay", "policy.yaml", "one.pcap", "--iif", "eth0"),
         ("schema",),
         ("fields",),
         ("completion", "bash"),

@@ -45,7 +45,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def test_one_object_a_packet_and_nothing_else(qfilter: Command, policy: str, capture: str) -> None:
-    done = qfilter("replay", policy, capture, "--json")
+    done = qfilter("replay", policy, capture, "--json", "--iif", "eth7")
     assert done.code == 0
     first, *rest = objects(done.out)
     assert first == {
@@ -130,6 +130,29 @@ def test_a_capture_without_packets_is_none_the_less_one(qfilter: Command, policy
     assert done.out.endswith("verdicts: none\n")
 
 
+_NO_INTERFACES = "warning: five.pcap names no interfaces, but rules look at iifname: expected --iif or --oif\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "said"),
+    [
+        ("", "", (), _NO_INTERFACES),
+        ("", "", ("--iif", "eth7"), ""),
+        ("", "", ("--hook", "output"), ""),
+        ("{iifname: lo}", "{ttl: 7}", (), ""),
+        ("rules:", "queue: {exempt: [lo, established]}\nrules:", ("--oif", "eth7"), "warning: exempt packets (lo, est"),
+    ],
+)
+def test_what_a_capture_cannot_tell(
+    qfilter: Command, policy: str, capture: str, old: str, new: str, options: tuple[str, ...], said: str
+) -> None:
+    text = Path(policy).read_text().replace(old, new, 1) if old else Path(policy).read_text()
+    Path(policy).write_text(text)
+    done = qfilter("replay", policy, capture, *options)
+    assert (done.code, len(done.err.splitlines())) == (0, 1 if said else 0)
+    assert done.err.startswith(said)
+
+
 def test_gzip(qfilter: Command, policy: str, capture: str) -> None:
     Path("five.pcap.gz").write_bytes(gzip.compress(Path(capture).read_bytes()))
     assert qfilter("replay", policy, "five.pcap.gz", "--json").out == qfilter("replay", policy, capture, "--json").out
@@ -138,7 +161,9 @@ def test_gzip(qfilter: Command, policy: str, capture: str) -> None:
 def test_head_ends_it_in_silence(policy: str, capture: str) -> None:
     many = pcap_header(101) + 3_000 * pcap_record(SYN)
     Path("many.pcap").write_bytes(many)
-    script = f"set -o pipefail; {' '.join(command_line('replay', policy, 'many.pcap', '--json'))} | head -2"
+    script = (
+        f"set -o pipefail; {' '.join(command_line('replay', policy, 'many.pcap', '--json', '--iif', 'eth7'))} | head -2"
+    )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 2, "")
 
@@ -148,6 +173,8 @@ def test_colours_on_a_terminal_only_and_never_with_no_color(policy: str, capture
     assert "\x1b[32mACCEPT\x1b[0m" in on_a_terminal(*command)
     assert "\x1b" not in on_a_terminal(*command, NO_COLOR="1")
     assert "\x1b" not in on_a_terminal(*command, TERM="dumb")
+    assert "\x1b[1;33mwarning: " in on_a_terminal(*command, stderr=True)
+    assert "\x1b[1" not in on_a_terminal(*command, stderr=True, NO_COLOR="1")
 
 
 def on_a_terminal(*command: str, stderr: bool = False, **environment: str) -> str:
