@@ -45,6 +45,7 @@ KINDS: Mapping[str, str] = {
     "contradiction": "conditions that no packet can meet together",
     "unreachable": "a rule that never has a say: an earlier one decides all its packets, or its hook never comes",
     "repeat-loop": "a verdict repeat whose mark would send the packet round for ever",
+    "exempt-blind": "a rule for contents or rates, whose later packets `queue.exempt` keeps from it",
     "plugin": "a Python condition that cannot be loaded, or whose file others can write",
     "test-failed": "a test of the policy has another outcome than it expects",
 }

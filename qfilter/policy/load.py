@@ -11,7 +11,7 @@ from qfilter.errors import Diagnostic, PolicyError, Position
 from qfilter.model.malformed import Malformed
 from qfilter.model.policy import Policy, TestCase
 from qfilter.model.rule import Rule
-from qfilter.policy import lint, repeat, settings
+from qfilter.policy import exempted, lint, repeat, settings
 from qfilter.policy.definitions import Declared, declared, define, unique
 from qfilter.policy.document import IncludedDocument, PolicyDocument, TestsDocument
 from qfilter.policy.include import File, Files
@@ -135,6 +135,7 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
     lint.unused(names.values(), main.name, scope)
     lint.unreachable(rules, defaults, main.name, problems)
     lint.marks(rules, queue, problems)
+    exempted.check(rules, queue, problems)
     lint.tests(cases, defaults, main.name, problems)
     repeat.check(rules, problems)
     problems.check()

@@ -187,6 +187,14 @@ ROWS: list[Row] = [
         "policy.yaml:3:9",
         "rule 'policy.yaml:3' repeats for ever: expected a `mark` action, and a `mark` in its match",
     ),
+    (
+        "exempt-blind",
+        HEAD
+        + "queue: {exempt: [established]}\n"
+        + "rules: [{id: slow, match: {protocol: udp}, limit: {rate: 1/second, per: saddr}, verdict: accept}]",
+        "policy.yaml:4:9",
+        "rule 'slow' sees no later packets of a tracked connection",
+    ),
     ("plugin", HEAD + "rules: [{match: {python: 'none:f'}, verdict: drop}]", "policy.yaml:3:26", "'none"),
     (
         "test-failed",
