@@ -81,7 +81,9 @@ def rules_are_printed_and_are_the_exact_ones(stage: Stage, line: str) -> None:
     printed = stage.run(*words(line))
     assert stage.standing() == before
     stage.run("sh", "-ec", printed)
-    stage.run(*qfilter("status", "first.yaml"))
+    said = stage.lab.gateway.run(*qfilter("status", "first.yaml"), check=False).stdout
+    differs = [text for text in said.splitlines() if text.startswith("differs: ")]
+    assert differs == ["differs: no process holds queue 0: every packet on input is dropped"]
 
 
 def in_force_until_ctrl_c(stage: Stage, line: str) -> None:
