@@ -7,6 +7,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import click
@@ -15,9 +16,12 @@ import pytest
 from qfilter.cli import cli
 from qfilter.cli.fields import markdown
 from qfilter.compiler import compile_policy
+from qfilter.engine.build import build
+from qfilter.engine.explain import explain
+from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
 from qfilter.events.record import EventType, verdict_event
-from qfilter.fields import FIELDS, Family
+from qfilter.fields import FIELDS, ICMP, ICMPV6, TCP, Family
 from qfilter.firewall.reject import UNREACHABLE
 from qfilter.model.hook import Hook
 from qfilter.model.malformed import ALLOWABLE, Malformed
@@ -119,6 +123,20 @@ def test_the_answers_of_reject() -> None:
 
 def test_the_causes_of_failure() -> None:
     assert [first for first, *_ in rows("When something fails")] == [f"`{cause}`" for cause in CAUSES]
+
+
+def test_what_a_packet_of_a_test_has_by_itself() -> None:
+    for names, *columns in rows("What a test packet has"):
+        for name, (family, said) in product(re.findall(r"`([^`]+)`", names), zip(Family, columns, strict=True)):
+            row = FIELDS[name]
+            protocols = [number for number in row.protocols if number in (TCP, ICMP, ICMPV6)][:1]
+            wanted = {"protocol": protocols[0]} if protocols else {}
+            if family in row.families:
+                fields = dict(explain(ENGINE, build({"hook": "input", "family": family, **wanted})).fields)
+                assert f"`{fields[name]}`" == said, (name, family)
+
+
+ENGINE = ReferenceEngine(loads("version: 1\ndefault: {input: drop}\n", "empty.yaml"))
 
 
 def test_the_codes_of_malformed_packets() -> None:
