@@ -26,8 +26,9 @@ def command(context: click.Context, policy: str | None, form: str, backend: Back
     Rules whose queue nobody holds differ too.
     """
     kernel = None if policy is None else prepare(load(policy), backend=backend).kernel
+    found = firewall.status(kernel)
     queues = bound_queues()
-    status = _with_unheld(firewall.status(kernel), queues, differs=kernel is not None)
+    status = _with_unheld(found, queues, differs=kernel is not None)
     if form == "json":
         write_json(_as_dict(status, queues))
     else:
