@@ -227,7 +227,9 @@ class Service:
     def _tell_differences(self, found: tuple[str, ...]) -> None:
         self._record(EventType.RULES, {"differences": list(found)})
         if self._say is not None:
-            self._say(f"kernel rules differ: {'; '.join(found)}" if found else "kernel rules are as they should be")
+            self._say(
+                f"kernel rules differ: {firewall.summary(found)}" if found else "kernel rules are as they should be"
+            )
 
     def _remove_rules(self) -> None:
         # To remove them because something broke would open what they close.

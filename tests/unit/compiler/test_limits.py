@@ -102,9 +102,7 @@ def wants_uid(packet: Packet) -> bool:
                 queue=QueueSettings(first=0, last=1),
             ),
             MACHINE,
-            [
-                "p.yaml:5:3: error: queue 1: this policy's own queue, expected another, or another queue.number"
-            ],
+            ["p.yaml:5:3: error: queue 1: this policy's own queue, expected another, or another queue.number"],
         ),
         (
             policy(on_failure={Reason.QUEUE_FULL: Kind.ACCEPT}, settings={"on_failure.queue_full": at(31, 15)}),
