@@ -75,12 +75,13 @@ def test_tcp_is_reset_and_all_else_unreachable(lab: Lab, backend: Backend, hook:
     source, target = ends(lab, hook)
     address = target.address(family)
     with tcp_server(target, PORT), udp_echo(target, PORT) as served:
-        assert tcp_connect(source, address, PORT).outcome is Outcome.CONNECTED
         with rejecting(lab, rules(backend, hook), RejectWith.TCP_RESET):
             assert tcp_connect(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
             assert udp_ask(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
             assert lab.gateway.queues()[0].last_id == 2
         assert served.collect(0) == 0
+        # Only now: its last packets must not be queued beside the two.
+        assert tcp_connect(source, address, PORT).outcome is Outcome.CONNECTED
 
 
 ANSWERS = {
