@@ -16,7 +16,7 @@ from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend, Exempt, Target
 from qfilter.model.verdict import RejectWith
-from tests.lab.clients import QUICK, Outcome, Seen, tcp_connect, udp_ask
+from tests.lab.clients import QUICK, Outcome, Seen, ping, tcp_connect, udp_ask
 from tests.lab.namespace import Host
 from tests.lab.servers import tcp_server, udp_echo
 from tests.lab.topology import Lab
@@ -75,12 +75,14 @@ def test_tcp_is_reset_and_all_else_unreachable(lab: Lab, backend: Backend, hook:
     source, target = ends(lab, hook)
     address = target.address(family)
     with tcp_server(target, PORT), udp_echo(target, PORT) as served:
+        # The neighbours know each other before every packet of the hook is rejected, and nothing of it comes late.
+        assert ping(source, address).outcome is Outcome.ANSWERED
         with rejecting(lab, rules(backend, hook), RejectWith.TCP_RESET):
             assert tcp_connect(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
             assert udp_ask(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
             assert lab.gateway.queues()[0].last_id == 2
         assert served.collect(0) == 0
-        # Only now: its last packets must not be queued beside the two.
+        # A connection before would have last packets, to be queued beside the two.
         assert tcp_connect(source, address, PORT).outcome is Outcome.CONNECTED
 
 
