@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from qfilter.firewall import tools
 
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 _FOLDER = Path("/run")
+_PAUSE = 0.05
 
 
 class _HeldError(Exception):
@@ -25,7 +27,7 @@ def lock() -> Iterator[None]:
 
     Raises FirewallError with the holder when there is one, PrivilegeError where only root may write.
     """
-    with lock_or_holder() as holder:
+    with lock_or_holder(patience=0) as holder:
         if holder is not None:
             message = f"process {holder} looks after the kernel rules of this network namespace: end it first"
             raise FirewallError("kernel rules", message)
@@ -33,13 +35,16 @@ def lock() -> Iterator[None]:
 
 
 @contextmanager
-def lock_or_holder() -> Iterator[str | None]:
-    """As `lock`, but when another process holds it, go on without: its number is given."""
+def lock_or_holder(patience: float = 2.0) -> Iterator[str | None]:
+    """As `lock`, but when another process still holds it after `patience` seconds, go on without: its number is given.
+
+    An installation or a removal is over by then; a process that serves is not.
+    """
     tools.require_privilege("changing kernel rules")
     # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
     path = _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.lock"
     try:
-        descriptor = _take(path)
+        descriptor = _take_within(path, patience)
     except _HeldError as held:
         yield str(held)
         return
@@ -52,6 +57,17 @@ def lock_or_holder() -> Iterator[str | None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _take_within(path: Path, seconds: float) -> int:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return _take(path)
+        except _HeldError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _take(path: Path) -> int:

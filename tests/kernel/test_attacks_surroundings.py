@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.kernel.running import PolicyFile, command, events, is_installed, ruleset
 from tests.lab.clients import send_datagrams
@@ -51,7 +53,16 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("surroundings", WORKS.values(), ids=WORKS)
+USERS = {"root of a user namespace", "root of a container", "a user namespace in a network that is not its own"}
+"""Those that make a user namespace, also where qfilter does to try its tools."""
+
+
+def named(table: Mapping[str, tuple[object, ...]]) -> list[ParameterSet]:
+    marks = pytest.mark.needs("user-namespaces")
+    return [pytest.param(*row, id=name, marks=marks if name in USERS else ()) for name, row in table.items()]
+
+
+@pytest.mark.parametrize("surroundings", named({name: (row,) for name, row in WORKS.items()}))
 def test_it_serves_all_the_same(lab: Lab, policy_file: PolicyFile, surroundings: str) -> None:
     """`ip netns exec` made the mounts private: what is hidden is hidden from this process alone."""
     words = " ".join(qfilter("run", policy_file(POLICY), "--format", "none"))
@@ -61,7 +72,7 @@ def test_it_serves_all_the_same(lab: Lab, policy_file: PolicyFile, surroundings:
     assert not is_installed(lab.gateway)
 
 
-@pytest.mark.parametrize(("surroundings", "code", "says"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("surroundings", "code", "says"), named(REFUSED))
 def test_it_refuses_and_leaves_nothing(
     lab: Lab, policy_file: PolicyFile, surroundings: str, code: int, says: str
 ) -> None:

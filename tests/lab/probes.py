@@ -218,6 +218,14 @@ def _try(*command: str, inside: Namespace | None = None) -> None:
     raise LabError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
 
 
+def _user_namespaces() -> None:
+    done = run(["unshare", "--user", "--map-root-user", "true"], check=False)
+    if "Operation not permitted" in done.stderr:
+        raise NotSupportedError("user namespaces: refused, as in every chroot")
+    if done.returncode:
+        raise LabError(f"unshare --user: exit code {done.returncode}: {done.stderr.strip()}")
+
+
 _PROBES: dict[str, Callable[[], None]] = {
     "root": _root,
     "netns": _netns,
@@ -233,6 +241,7 @@ _PROBES: dict[str, Callable[[], None]] = {
     "conntrack": _conntrack,
     "ping": _ping,
     "curl": _curl,
+    "user-namespaces": _user_namespaces,
 }
 
 NAMES = tuple(_PROBES)

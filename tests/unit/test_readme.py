@@ -19,12 +19,12 @@ _LINKTYPE_RAW = 101
 
 SAYS: dict[str, tuple[str, ...]] = {
     # README.md
-    ".venv/bin/qfilter check first.yaml": ("first.yaml: ok: 6 rules on input, 1 set, 2 tests pass",),
-    ".venv/bin/qfilter test first.yaml": ("2 passed, 0 failed", "no test matches dns-ok at first.yaml:19:9"),
+    ".venv/bin/qfilter check first.yaml": ("first.yaml: ok: 7 rules on input, 1 set, 2 tests pass",),
+    ".venv/bin/qfilter test first.yaml": ("2 passed, 0 failed", "no test matches dns-ok at first.yaml:22:9"),
     ".venv/bin/qfilter explain first.yaml --packet '{saddr: 198.51.100.7, protocol: tcp, dport: 22}'": (
         "verdict  reject port-unreachable",
-        "by       ssh-others at first.yaml:14:5",
-        "saddr in $management (line 13): saddr is 198.51.100.7",
+        "by       ssh-others at first.yaml:17:5",
+        "saddr in $management (line 16): saddr is 198.51.100.7",
     ),
     # docs/operators-guide.md
     "qfilter check policy.yaml": ("policy.yaml: ok: 3 rules on input, output, 1 set, 2 tests pass",),
