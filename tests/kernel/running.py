@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from tests.lab.clients import Outcome, udp_ask
 from tests.lab.namespace import Host, Namespace
-from tests.lab.process import wait_until
+from tests.lab.process import Running, wait_until
 from tests.lab.service import qfilter
 
 PolicyFile = Callable[[str], Path]
@@ -74,3 +75,13 @@ def lines_of_table(output: str) -> dict[str, list[str]]:
 def ask(client: Namespace, server: Host, family: int = 4) -> Outcome:
     """What a client sees of one datagram that the policy wants, and its echo."""
     return udp_ask(client, server.address(family), PORT).outcome
+
+
+def pause(service: Running) -> None:
+    """From now on no thread of it does anything, until SIGCONT."""
+    service.send(signal.SIGSTOP)
+    tasks = Path("/proc", str(service.pid), "task")
+    wait_until(
+        lambda: all(each.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()),
+        "every thread should stop",
+    )

@@ -19,9 +19,9 @@ from qfilter.api import loads, serve
 from qfilter.events.outputs import Outputs
 from qfilter.netlink.message import ERROR, REQUEST, Message, decode_error, decode_messages, encode_message
 from qfilter.netlink.nfnetlink import NETLINK_NETFILTER, VERDICT, Outcome, encode_verdict
-from tests.kernel.running import PolicyFile, await_events, command, events, is_installed
+from tests.kernel.running import PolicyFile, await_events, command, events, is_installed, pause
 from tests.lab.clients import send_datagrams
-from tests.lab.process import Running, wait_until
+from tests.lab.process import wait_until
 from tests.lab.servers import UdpServer, udp_counter
 from tests.lab.service import qfilter, serving
 from tests.lab.topology import Lab
@@ -66,16 +66,6 @@ def flood(lab: Lab) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def pause(service: Running) -> None:
-    """From now on no thread of it does anything, until SIGCONT."""
-    service.send(signal.SIGSTOP)
-    tasks = Path("/proc", str(service.pid), "task")
-    wait_until(
-        lambda: all(each.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()),
-        "every thread should stop",
-    )
 
 
 def test_no_denied_packet_passes_once_it_says_that_it_serves_nor_while_it_is_killed(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import PolicyFile, events
+from tests.kernel.running import PolicyFile, events, pause
 from tests.lab import dns
 from tests.lab.process import Running, wait_until
 from tests.lab.servers import dns_server
@@ -37,7 +37,7 @@ def look_up(lab: Lab, service: Running, family: int) -> set[str]:
     with lab.client.new_socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as resolver:
         resolver.settimeout(5.0)
         resolver.connect((lab.server.address(family), 53))
-        service.send(signal.SIGSTOP)
+        pause(service)
         for number, asked in enumerate((4, 6)):
             resolver.send(dns.question(NAME, asked, number))
         wait_until(lambda: lab.gateway.queues()[0].waiting == 2, "both questions should be queued")
