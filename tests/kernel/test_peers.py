@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs("nfqueue", "iptables-legacy")
 
 NAME = "www.example.net"
 RECORDS = {NAME: ["192.0.2.80", "2001:db8::80"]}
-LOOK_UPS = 50
+LOOK_UPS, FIRST_PORT = 50, 20_000
 POLICY = """version: 1
 default: {forward: drop}
 queue: {backend: iptables-legacy}
@@ -32,10 +32,12 @@ TRACKED = "-t mangle -A PREROUTING -m conntrack --ctstate NEW"
 MASQUERADE = "-t nat -A POSTROUTING -o wan -j MASQUERADE"
 
 
-def look_up(lab: Lab, service: Running, family: int) -> set[str]:
+def look_up(lab: Lab, service: Running, family: int, port: int) -> set[str]:
     """The addresses of NAME, asked as libc does: A and AAAA from one socket, which both wait for their verdict."""
     with lab.client.new_socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as resolver:
         resolver.settimeout(5.0)
+        # A port that the kernel chose could be an earlier look-up's, whose connection is established by now.
+        resolver.bind(("", port))
         resolver.connect((lab.server.address(family), 53))
         pause(service)
         for number, asked in enumerate((4, 6)):
@@ -56,8 +58,8 @@ def test_two_questions_of_one_connection_that_is_not_yet_confirmed(
     path = tmp_path / "events"
     policy = policy_file(POLICY.replace("queue: {", f"queue: {{exempt: {exempt}, "))
     with serving(lab.gateway, policy, "--events", str(path)) as service, dns_server(lab.server, RECORDS) as server:
-        for _ in range(LOOK_UPS):
-            assert look_up(lab, service, family) == set(RECORDS[NAME])
+        for port in range(FIRST_PORT, FIRST_PORT + LOOK_UPS):
+            assert look_up(lab, service, family, port) == set(RECORDS[NAME])
         assert len(server.received) == 2 * LOOK_UPS
         service.stop()
         (stop,) = events(path, "stop")
