@@ -1,0 +1,3 @@
+//! qfilter's data plane: a compiled policy, a packet in, a verdict and its reason out. No I/O.
+
+#![forbid(unsafe_code)]
