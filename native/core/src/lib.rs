@@ -1,3 +1,8 @@
 //! qfilter's data plane: a compiled policy, a packet in, a verdict and its reason out. No I/O.
 
 #![forbid(unsafe_code)]
+
+pub mod fields;
+pub mod malformed;
+pub mod packet;
+pub mod value;
