@@ -5,4 +5,6 @@
 pub mod fields;
 pub mod malformed;
 pub mod packet;
+pub mod plan;
+pub mod ranges;
 pub mod value;
