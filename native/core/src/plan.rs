@@ -1,6 +1,8 @@
 //! The plan document: what `qfilter/compiler/encode.py` writes, read and checked. Nothing behind this checks an index again.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -143,14 +145,14 @@ pub enum Test {
     AnyBit(u64),
     /// The same bytes.
     Equals(Box<[u8]>),
-    /// Somewhere inside.
-    Contains(Box<[u8]>),
+    /// Somewhere inside; of the packet's own payload also by index into [`Plan::literals`].
+    Contains(Box<[u8]>, Option<usize>),
     /// At the beginning.
     StartsWith(Box<[u8]>),
     /// At the end.
     EndsWith(Box<[u8]>),
-    /// A pattern found somewhere, in Rust's syntax.
-    Regex(Box<str>),
+    /// A pattern found somewhere, in Rust's syntax, by index into [`Plan::regexes`].
+    Regex(Box<str>, usize),
     /// The number of bytes.
     Length(Ranges<u64>),
     /// An element of a set, by index into [`Plan::sets`].
@@ -268,6 +270,10 @@ pub struct Plan {
     pub counters: Vec<String>,
     /// In preorder.
     pub rules: Vec<Rule>,
+    /// What tests look for in the payload, each once.
+    pub literals: Vec<Box<[u8]>>,
+    /// The patterns of all tests, each once.
+    pub regexes: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -314,7 +320,7 @@ impl Plan {
                 allow.with(Malformed::from_name(name).ok_or_else(|| format!("plan: allow {name:?}: no such code"))?);
         }
         let addresses = document.addresses.iter().map(unpack).collect::<Result<_, _>>()?;
-        let plan = Self {
+        let mut plan = Self {
             allow,
             defaults: document.defaults,
             on_failure: document.on_failure,
@@ -324,9 +330,27 @@ impl Plan {
             sets: document.sets,
             counters: document.counters,
             rules: document.rules,
+            literals: Vec::new(),
+            regexes: Vec::new(),
         };
         plan.check()?;
+        plan.number_patterns();
         Ok(plan)
+    }
+
+    fn number_patterns(&mut self) {
+        let (mut literals, mut regexes) = (Interner::default(), Interner::default());
+        for rule in &mut self.rules {
+            each_test(&mut rule.condition, &mut |field, depth, test| match test {
+                Test::Contains(literal, index) if field == Field::Payload && depth == 0 => {
+                    *index = Some(literals.index(literal));
+                }
+                Test::Regex(pattern, index) => *index = regexes.index(pattern),
+                _ => {}
+            });
+        }
+        self.literals = literals.all;
+        self.regexes = regexes.all;
     }
 
     fn check(&self) -> Result<(), String> {
@@ -387,6 +411,48 @@ impl Plan {
             Test::Any(inner) | Test::All(inner) => inner.iter().try_for_each(|each| self.check_test(each)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Numbers things, equal ones alike.
+struct Interner<T> {
+    all: Vec<T>,
+    known: HashMap<T, usize>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            known: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Interner<T> {
+    fn index(&mut self, thing: &T) -> usize {
+        *self.known.entry(thing.clone()).or_insert_with(|| {
+            self.all.push(thing.clone());
+            self.all.len() - 1
+        })
+    }
+}
+
+/// Calls `visit` with every test that is made of no others, and with the field and the depth that it looks at.
+fn each_test(condition: &mut Condition, visit: &mut impl FnMut(Field, u8, &mut Test)) {
+    match condition {
+        Condition::All(inner) | Condition::Any(inner) => inner.iter_mut().for_each(|each| each_test(each, visit)),
+        Condition::Not(inner) => each_test(inner, visit),
+        Condition::Field(field, depth, test) => each_leaf(test, &mut |leaf| visit(*field, *depth, leaf)),
+        Condition::Bytes(_) | Condition::Python => {}
+    }
+}
+
+fn each_leaf(test: &mut Test, visit: &mut impl FnMut(&mut Test)) {
+    match test {
+        Test::Not(inner) => each_leaf(inner, visit),
+        Test::Any(inner) | Test::All(inner) => inner.iter_mut().for_each(|each| each_leaf(each, visit)),
+        leaf => visit(leaf),
     }
 }
 
@@ -544,10 +610,10 @@ impl Node for Test {
             },
             "any_bit" => Self::AnyBit(rest.take()?),
             "equals" => Self::Equals(rest.take::<Raw>()?.0),
-            "contains" => Self::Contains(rest.take::<Raw>()?.0),
+            "contains" => Self::Contains(rest.take::<Raw>()?.0, None),
             "starts_with" => Self::StartsWith(rest.take::<Raw>()?.0),
             "ends_with" => Self::EndsWith(rest.take::<Raw>()?.0),
-            "regex" => Self::Regex(rest.take::<String>()?.into()),
+            "regex" => Self::Regex(rest.take::<String>()?.into(), usize::MAX),
             "length" => Self::Length(rest.take::<Pairs>()?.0),
             "set" => Self::Set(rest.take()?),
             "not" => Self::Not(Box::new(rest.take()?)),
