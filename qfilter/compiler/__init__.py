@@ -1,5 +1,6 @@
-"""Policy + capabilities -> Plan. Pure: what this machine can do comes in as a value."""
+"""Policy + capabilities -> Plan, and the plan as a document. Pure: what this machine can do comes in as a value."""
 
 from qfilter.compiler.compile import compile_policy
+from qfilter.compiler.encode import encode
 
-__all__ = ["compile_policy"]
+__all__ = ["compile_policy", "encode"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qfilter.compiler import walk
+from qfilter.compiler import places, walk
 from qfilter.compiler.limits import check
 from qfilter.compiler.reads import copy_range
 from qfilter.errors import PolicyError, UnsupportedError
 from qfilter.model.hook import Hook
 from qfilter.model.plan import Capabilities, KernelRules, Place, Plan
 from qfilter.model.policy import Backend, Policy
-from qfilter.model.rule import PythonTest, Rule, ScapyTest
 from qfilter.model.verdict import Kind, Reason, RejectWith
 
 
@@ -77,9 +76,5 @@ def _rejects(policy: Policy) -> tuple[RejectWith, ...]:
 
 
 def _places(policy: Policy) -> Mapping[str, Place]:
-    """PYTHON for what native code can never decide; NATIVE is what it may, the reference engine decides both."""
-    return {rule.id: Place.PYTHON if _needs_python(rule) else Place.NATIVE for rule, _ in walk.rules(policy)}
-
-
-def _needs_python(rule: Rule) -> bool:
-    return any(isinstance(test, ScapyTest | PythonTest) for test in walk.tests(rule.match))
+    """NATIVE is what native code may decide, and PYTHON what it never can; the reference engine decides both."""
+    return {rule.id: places.place(rule) for rule, _ in walk.rules(policy)}

@@ -1,0 +1,230 @@
+"""The plan document: a plan as msgpack, for engines that are not Python.
+
+A map with string keys, version 1; native/core/src/plan.rs reads it. It is numbers, names and bytes: fields are indices into
+`fields`, sets into `sets`, counters into `counters`, address ranges into `addresses`, and `hooks` 0 is every hook. The same
+policy and capabilities give the same bytes.
+
+Where a rule is decided is said by `Plan.places`. A test that only Python can decide (`places.needs_python`) stands here as
+`["python"]`, and the place of its rule is `python`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import chain
+
+import msgpack
+
+from qfilter import regex
+from qfilter.compiler.places import needs_python
+from qfilter.fields import FIELDS
+from qfilter.model.hook import Hook
+from qfilter.model.match import (
+    Addresses,
+    AllMatch,
+    AnyBit,
+    AnyMatch,
+    InSet,
+    Masked,
+    Match,
+    NotMatch,
+    Ranges,
+    Text,
+    TextLength,
+    TextTest,
+)
+from qfilter.model.plan import Plan
+from qfilter.model.policy import SetDefinition, Strings
+from qfilter.model.rule import (
+    Action,
+    AllOf,
+    AnyOf,
+    Base,
+    BytesTest,
+    Capture,
+    Condition,
+    Count,
+    FieldTest,
+    Limit,
+    Log,
+    NotOf,
+    PythonTest,
+    Rule,
+    ScapyTest,
+    Scope,
+    SetMark,
+    SetOperation,
+    UpdateSet,
+)
+from qfilter.model.verdict import CAUSES, Decision, Kind
+
+VERSION = 1
+
+Pairs = tuple[tuple[int, int], ...]
+
+_FIELDS = {name: index for index, name in enumerate(FIELDS)}
+_KINDS = {kind: index for index, kind in enumerate(Kind)}
+_BASES = {base: index for index, base in enumerate(Base)}
+
+
+def encode(plan: Plan) -> bytes:
+    """The document of a plan. Raises KeyError when the plan's places are not those of its policy."""
+    document: bytes = msgpack.packb(_Encoder(plan).document())
+    return document
+
+
+class _Encoder:
+    """One plan on its way into a document: what is named by an index, and collected once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._sets = {name: index for index, name in enumerate(plan.policy.sets)}
+        self._counters: dict[str, int] = {}
+        self._addresses: dict[tuple[bytes, bytes], int] = {}
+
+    def document(self) -> dict[str, object]:
+        policy = self._plan.policy
+        sets = [self._set(definition) for definition in policy.sets.values()]
+        rules: list[object] = []
+        self._rules(policy.rules, rules)
+        defaults = (policy.defaults.get(hook) for hook in Hook)
+        return {
+            "version": VERSION,
+            "fields": list(FIELDS),
+            "allow": sorted(policy.allow),
+            "defaults": [None if default is None else _decision(default.decision) for default in defaults],
+            "on_failure": [policy.on_failure.get(cause) is Kind.ACCEPT for cause in CAUSES],
+            "deadline": _nanoseconds(policy.queue.deadline),
+            "mark_mask": self._plan.mark_mask,
+            "addresses": [{"v4": v4, "v6": v6} for v4, v6 in self._addresses],
+            "sets": sets,
+            "counters": list(self._counters),
+            "rules": rules,
+        }
+
+    def _set(self, definition: SetDefinition) -> object:
+        return {
+            "name": definition.name,
+            "dynamic": definition.dynamic,
+            "timeout": _nanoseconds(definition.timeout),
+            "size": definition.size,
+            "elements": self._elements(definition.elements),
+        }
+
+    def _elements(self, elements: Addresses | Ranges | Strings) -> object:
+        match elements:
+            case Addresses():
+                return {"addresses": self._address_index(elements)}
+            case Ranges(ranges):
+                return {"ranges": ranges}
+            case Strings(values):
+                return {"strings": sorted(values)}
+
+    def _rules(self, siblings: tuple[Rule, ...], into: list[object]) -> None:
+        """Append the rules and those inside them, in preorder."""
+        for rule in siblings:
+            encoded = self._rule(rule)
+            into.append(encoded)
+            self._rules(rule.rules, into)
+            encoded["end"] = len(into)
+
+    def _rule(self, rule: Rule) -> dict[str, object]:
+        return {
+            "id": rule.id,
+            "hooks": sum(1 << hook.number for hook in set(rule.hooks)),
+            "end": 0,
+            "match": self._condition(rule.match),
+            "limit": None if rule.limit is None else _limit(rule.limit),
+            "actions": [self._action(action) for action in rule.actions],
+            "verdict": None if rule.verdict is None else _decision(rule.verdict),
+            "flow": rule.scope is Scope.FLOW,
+            "place": self._plan.places[rule.id],
+        }
+
+    def _action(self, action: Action) -> Sequence[object]:
+        match action:
+            case Log():
+                return ("log",)
+            case Capture():
+                return ("capture",)
+            case Count(name):
+                return ("count", self._counters.setdefault(name, len(self._counters)))
+            case SetMark(value, mask):
+                return ("mark", value, mask)
+            case UpdateSet(SetOperation.ADD, name, element, timeout):
+                return ("add", self._sets[name], _FIELDS[element], _nanoseconds(timeout))
+            case UpdateSet(_, name, element):
+                return ("delete", self._sets[name], _FIELDS[element])
+
+    def _condition(self, condition: Condition) -> Sequence[object]:
+        match condition:
+            case FieldTest(field, match, _, depth):
+                return ("python",) if needs_python(condition) else ("field", _FIELDS[field], depth, self._test(match))
+            case AllOf(conditions):
+                return ("all", [self._condition(inner) for inner in conditions])
+            case AnyOf(conditions):
+                return ("any", [self._condition(inner) for inner in conditions])
+            case NotOf(inner):
+                return ("not", self._condition(inner))
+            case BytesTest(base, offset, value, mask, _, negated):
+                return ("bytes", _BASES[base], offset, value, mask, negated)
+            case ScapyTest() | PythonTest():
+                return ("python",)
+
+    def _test(self, match: Match) -> Sequence[object]:
+        match match:
+            case Ranges(ranges):
+                return ("ranges", ranges)
+            case Addresses():
+                return ("addresses", self._address_index(match))
+            case Text(TextTest.REGEX, pattern):
+                return ("regex", regex.translate(pattern))
+            case Text(test, pattern):
+                return (test, pattern)
+            case TextLength(ranges):
+                return ("length", ranges)
+            case InSet(name):
+                return ("set", self._sets[name])
+            case Masked(value, mask):
+                return ("masked", value, mask)
+            case AnyBit(bits):
+                return ("any_bit", bits)
+            case NotMatch(inner):
+                return ("not", self._test(inner))
+            case AnyMatch(inners):
+                return ("any", [self._test(inner) for inner in inners])
+            case AllMatch(inners):
+                return ("all", [self._test(inner) for inner in inners])
+
+    def _address_index(self, addresses: Addresses) -> int:
+        packed = _packed_v4(addresses.v4), _packed_v6(addresses.v6)
+        return self._addresses.setdefault(packed, len(self._addresses))
+
+
+def _packed_v4(pairs: Pairs) -> bytes:
+    return struct.pack(f">{2 * len(pairs)}I", *chain.from_iterable(pairs))
+
+
+def _packed_v6(pairs: Pairs) -> bytes:
+    return b"".join([number.to_bytes(16, "big") for number in chain.from_iterable(pairs)])
+
+
+def _limit(limit: Limit) -> object:
+    return {
+        "rate": limit.rate,
+        "seconds": limit.seconds,
+        "burst": limit.burst,
+        "per": [_FIELDS[name] for name in limit.per],
+        "over": limit.over,
+    }
+
+
+def _decision(decision: Decision) -> tuple[int, int]:
+    """The kind's number, and a reject's code or a queue's number or else 0."""
+    argument = decision.queue or 0 if decision.reject is None else decision.reject.code
+    return _KINDS[decision.kind], argument
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1_000_000_000)

@@ -1,0 +1,54 @@
+"""Which tests only Python can decide, and so where each rule is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qfilter import regex
+from qfilter.compiler import walk
+from qfilter.model.match import AllMatch, AnyMatch, Match, NotMatch, Text, TextTest
+from qfilter.model.plan import Place
+from qfilter.model.rule import FieldTest, PythonTest, Rule, ScapyTest
+
+
+def place(rule: Rule) -> Place:
+    """Native code, unless one of the rule's own tests needs Python; the rules inside it have places of their own."""
+    return Place.PYTHON if any(needs_python(test) for test in walk.tests(rule.match)) else Place.NATIVE
+
+
+def reasons(rule: Rule) -> tuple[str, ...]:
+    """Why a rule needs Python, in file order and each once: `scapy.DNSQR.qname`, `python my.check`, `payload regex`."""
+    return tuple(dict.fromkeys(_name(test) for test in walk.tests(rule.match) if needs_python(test)))
+
+
+def needs_python(test: walk.Test) -> bool:
+    """Whether scapy reads it, a function of the operator's answers it, or only RE2 understands its pattern."""
+    match test:
+        case ScapyTest() | PythonTest():
+            return True
+        case FieldTest(_, match):
+            return any(regex.translate(pattern) is None for pattern in _patterns(match))
+    return False
+
+
+def _patterns(match: Match) -> Iterator[bytes]:
+    match match:
+        case Text(TextTest.REGEX, pattern):
+            yield pattern
+        case NotMatch(inner):
+            yield from _patterns(inner)
+        case AnyMatch(inners) | AllMatch(inners):
+            for inner in inners:
+                yield from _patterns(inner)
+
+
+def _name(test: walk.Test) -> str:
+    match test:
+        case ScapyTest(layer, field):
+            return f"scapy.{layer}.{field}"
+        case PythonTest(name):
+            return f"python {name}"
+        case FieldTest(field, _, _, depth):
+            return f"{'inner.' * depth}{field} regex"
+        case _:
+            return "bytes"
