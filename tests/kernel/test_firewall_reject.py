@@ -18,6 +18,7 @@ from qfilter.model.policy import Backend, Exempt, Target
 from qfilter.model.verdict import RejectWith
 from tests.lab.clients import QUICK, Outcome, Seen, ping, tcp_connect, udp_ask
 from tests.lab.namespace import Host
+from tests.lab.process import Running
 from tests.lab.servers import tcp_server, udp_echo
 from tests.lab.topology import Lab
 
@@ -46,7 +47,7 @@ def rules(backend: Backend, hook: Hook = Hook.FORWARD) -> KernelRules:
 
 
 @contextmanager
-def rejecting(lab: Lab, of: KernelRules, answer: RejectWith) -> Iterator[None]:
+def rejecting(lab: Lab, of: KernelRules, answer: RejectWith) -> Iterator[Running]:
     """The gateway hands every queued packet back with the code of an answer."""
     mark, _ = handback(of, answer.code)
     with (
@@ -55,7 +56,7 @@ def rejecting(lab: Lab, of: KernelRules, answer: RejectWith) -> Iterator[None]:
     ):
         consumer.wait_for("ready")
         firewall.install(of)
-        yield
+        yield consumer
         firewall.remove()
 
 
@@ -77,10 +78,12 @@ def test_tcp_is_reset_and_all_else_unreachable(lab: Lab, backend: Backend, hook:
     with tcp_server(target, PORT), udp_echo(target, PORT) as served:
         # The neighbours know each other before every packet of the hook is rejected, and nothing of it comes late.
         assert ping(source, address).outcome is Outcome.ANSWERED
-        with rejecting(lab, rules(backend, hook), RejectWith.TCP_RESET):
+        with rejecting(lab, rules(backend, hook), RejectWith.TCP_RESET) as consumer:
             assert tcp_connect(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
             assert udp_ask(source, address, PORT) == Seen(Outcome.REFUSED, "ECONNREFUSED")
-            assert lab.gateway.queues()[0].last_id == 2
+            consumer.wait_for("rejecting 17")
+        asked = ("rejecting 6", "rejecting 17")
+        assert [line for line in consumer.lines if line in asked] == list(asked)
         assert served.collect(0) == 0
         # A connection before would have last packets, to be queued beside the two.
         assert tcp_connect(source, address, PORT).outcome is Outcome.CONNECTED
