@@ -1,0 +1,1 @@
+//! Decided packets to verdict messages.
