@@ -47,8 +47,8 @@ MAX_WEIGHT = 10_000
 MAX_NESTING = 50
 """Groups inside groups of a translated pattern: the crate counts up to four levels for each and takes 250."""
 
-# RE2's syntax (https://github.com/google/re2/wiki/Syntax), for patterns that RE2 has taken: what it refuses needs no place
-# here. Nothing is tried twice: a token is the first that fits, as in RE2's own parser (parse.cc).
+# RE2's syntax (https://github.com/google/re2/wiki/Syntax) for patterns that RE2 has taken: what it refuses does not
+# matter. Nothing is tried twice: a token is the first that fits, as in RE2's own parser (parse.cc).
 _TOKEN = re.compile(
     rb"""
       \\Q (?P<quoted> .*? ) (?: \\E | \Z )

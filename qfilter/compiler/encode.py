@@ -1,10 +1,10 @@
 """The plan document: a plan as msgpack, for engines that are not Python.
 
-A map with string keys, version 1; native/core/src/plan.rs reads it. It is numbers, names and bytes: fields are indices into
-`fields`, sets into `sets`, counters into `counters`, address ranges into `addresses`, and `hooks` 0 is every hook. The same
-policy and capabilities give the same bytes.
+A map with string keys, version 1; native/core/src/plan.rs reads it. It is numbers, names and bytes: fields are indices
+into `fields`, sets into `sets`, counters into `counters`, address ranges into `addresses`, and `hooks` 0 is every hook.
+The same policy and capabilities give the same bytes.
 
-Where a rule is decided is said by `Plan.places`. A test that only Python can decide (`places.needs_python`) stands here as
+`Plan.places` says where a rule is decided. A test that only Python can decide (`places.needs_python`) stands here as
 `["python"]`, and the place of its rule is `python`.
 """
 
