@@ -20,9 +20,9 @@ from typing import Self
 
 from qfilter import firewall
 from qfilter.compiler import compile_policy
+from qfilter.engine.base import Engine
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
-from qfilter.engine.summary import summary
 from qfilter.errors import PolicyError, PrivilegeError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import EventType, event, failure_event, verdict_event, worth_recording
@@ -93,7 +93,7 @@ class Service:
         self._keep_rules = keep_rules
         self._compare_every = compare_every
         self._say = say
-        self._engine = ReferenceEngine(plan.policy)
+        self._engine: Engine = ReferenceEngine(plan.policy)
         self._queues: tuple[PacketQueue, ...] = ()
         self._losses: tuple[Mapping[str, object], ...] = ()
         self._busy = threading.Lock()
@@ -282,7 +282,7 @@ class Service:
 
     def _record_verdict(self, packet: Packet, verdict: Verdict) -> None:
         if worth_recording(verdict):
-            ends, policy = summary(self._engine, packet), self.plan.policy.digest
+            ends, policy = self._engine.summary(packet), self.plan.policy.digest
             self._outputs.put(verdict_event(verdict, packet, ends, policy=policy, now=time.time()))
         self._outputs.capture(packet, verdict)
 

@@ -17,7 +17,6 @@ from qfilter.compiler.reads import looks_at
 from qfilter.compiler.walk import rules
 from qfilter.engine.clock import Clock
 from qfilter.engine.reference import ReferenceEngine
-from qfilter.engine.summary import summary
 from qfilter.errors import CaptureError
 from qfilter.events.line import render as render_line
 from qfilter.events.record import verdict_event
@@ -70,7 +69,7 @@ def command(
             if as_json:
                 row = json.dumps(_row(captured, verdict))
             else:
-                ends = summary(engine, packet)
+                ends = engine.summary(packet)
                 what = verdict_event(verdict, packet, ends, policy=loaded.digest, now=0.0)
                 row = f"{captured.n:>6}  {render_line(what, style)}"
             sys.stdout.write(f"{row}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, ItemsView
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -44,6 +44,16 @@ class Expiring:
         self._due.pop(small, None)
         self._queued.pop(small, None)
         self._tidy()
+
+    def items(self) -> ItemsView[Hashable, int | None]:
+        """Keys and when they are due, in the order in which they came. Of a long text ("digest", BLAKE2b) is here."""
+        return self._due.items()
+
+    def clear(self) -> None:
+        """Forget every key."""
+        self._due.clear()
+        self._queued.clear()
+        self._heap.clear()
 
     def purge(self, now: int) -> None:
         """Forget every key that is due."""

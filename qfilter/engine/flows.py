@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from qfilter.engine.value import Value
+from qfilter.errors import Position
 from qfilter.fields import TCP, TCP_FLAGS
 from qfilter.model.hook import Hook
 from qfilter.model.verdict import Verdict
@@ -41,6 +42,8 @@ Key = tuple[str, int, frozenset[tuple[Value, Value, Value | None]]]
 class _Flow:
     verdict: Verdict
     seen: int
+    generation: int
+    """Of the policy whose rule it has its verdict from, or under which it was last seen."""
 
 
 class Flows:
@@ -49,6 +52,15 @@ class Flows:
     def __init__(self, size: int = MAX_FLOWS) -> None:
         self._flows: OrderedDict[Key, _Flow] = OrderedDict()
         self._size = size
+        self._generation = 0
+        self._kept: Mapping[str, tuple[int, Position]] = {}
+        """Rules of this policy whose flows of earlier ones go on: since which generation, and where they stand now."""
+
+    def inherit(self, former: Flows, kept: Mapping[str, Position]) -> None:
+        """Share the table, but go on only with flows of the rules in `kept`, which stand at these places now."""
+        self._flows, self._generation = former._flows, former._generation + 1
+        since = former._kept
+        self._kept = {rule: (since[rule][0] if rule in since else former._generation, at) for rule, at in kept.items()}
 
     def recall(self, hook: Hook, read: Read, now: int) -> Verdict | None:
         """The verdict of this packet's flow, if it has one at `now` (monotonic nanoseconds)."""
@@ -57,7 +69,7 @@ class Flows:
         if key is None or flow is None:
             return None
         protocol = key[1]
-        if now - flow.seen >= (TCP_IDLE if protocol == TCP else OTHER_IDLE):
+        if now - flow.seen >= (TCP_IDLE if protocol == TCP else OTHER_IDLE) or not self._goes_on(flow):
             del self._flows[key]
             return None
         if _opens(protocol, read):
@@ -74,7 +86,16 @@ class Flows:
             return
         if key not in self._flows and len(self._flows) >= self._size:
             self._flows.popitem(last=False)
-        self._flows[key] = _Flow(replace(verdict, detail="flow", effects=(), mark=None), now)
+        self._flows[key] = _Flow(replace(verdict, detail="flow", effects=(), mark=None), now, self._generation)
+
+    def _goes_on(self, flow: _Flow) -> bool:
+        if flow.generation == self._generation:
+            return True
+        since, at = self._kept.get(flow.verdict.rule or "", (self._generation, None))
+        if flow.generation < since:
+            return False
+        flow.verdict, flow.generation = replace(flow.verdict, at=at), self._generation
+        return True
 
 
 def _key(hook: Hook, read: Read) -> Key | None:

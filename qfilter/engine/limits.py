@@ -22,6 +22,7 @@ class Buckets:
     """
 
     def __init__(self, limit: Limit, size: int = MAX_BUCKETS) -> None:
+        self.limit = limit
         # Instants are nanoseconds times rate: a token is back after `seconds` of them, and nothing is ever rounded.
         self._rate = limit.rate
         self._token = limit.seconds * _SECOND

@@ -7,8 +7,9 @@ when all are through the hook's default decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.conditions import View, in_words
@@ -16,9 +17,11 @@ from qfilter.engine.decode import decode
 from qfilter.engine.flows import Flows
 from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
-from qfilter.engine.sets import Element, LiveSet
+from qfilter.engine.sets import Digest, Element, LiveSet
+from qfilter.engine.summary import summary
 from qfilter.engine.tallies import Tallies, all_rules
 from qfilter.engine.value import ABSENT, Absent, Known, Unknown, exact
+from qfilter.errors import Position
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.report import Report
@@ -66,9 +69,22 @@ class ReferenceEngine:
         self._clock = clock or Clock()
         self._sets = {name: LiveSet(definition) for name, definition in policy.sets.items()}
         limited = (rule for rule in all_rules(policy.rules) if rule.limit)
-        self._buckets: Mapping[str, Buckets] = {rule.id: Buckets(rule.limit) for rule in limited if rule.limit}
+        self._buckets = {rule.id: Buckets(rule.limit) for rule in limited if rule.limit}
         self._flows = Flows()
         self._tallies = Tallies(policy)
+
+    def inherit(self, former: ReferenceEngine, flows: Mapping[str, Position]) -> None:
+        """Take over what `former` knows by name, see `engine.base.Engine`."""
+        for name in self._sets.keys() & former._sets.keys():
+            self._sets[name].inherit(former._sets[name])
+        theirs = former._buckets
+        self._buckets |= {
+            rule: theirs[rule]
+            for rule, buckets in self._buckets.items()
+            if rule in theirs and theirs[rule].limit == buckets.limit
+        }
+        self._flows.inherit(former._flows, flows)
+        self._tallies.inherit(former._tallies)
 
     def decide(self, packet: Packet, trace: Trace | None = None) -> Verdict:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
@@ -83,11 +99,36 @@ class ReferenceEngine:
         """A packet as the rules see it when they begin."""
         return self._view(packet, self._clock.monotonic())
 
+    def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
+        """A packet in five fields, for events."""
+        return summary(self.view(packet))
+
     def report(self) -> Report:
-        """What has been counted since the engine was made."""
+        """What has been counted, since the first engine that this one inherited from."""
         now = self._clock.monotonic()
-        dynamic = {name: live for name, live in self._sets.items() if self.policy.sets[name].dynamic}
-        return self._tallies.report({name: live.tally(now) for name, live in dynamic.items()})
+        return self._tallies.report({name: live.tally(now) for name, live in self._sets.items() if live.dynamic})
+
+    def elements(self, name: str) -> Sequence[tuple[Element | Digest, float | None]]:
+        """What was added to a dynamic set, with the seconds that are left."""
+        return self._dynamic(name).elements(self._clock.monotonic())
+
+    def add(self, name: str, element: Element, timeout: float | None) -> bool:
+        """Add an element to a dynamic set; False when it is full."""
+        return self._dynamic(name).add(element, timeout, self._clock.monotonic())
+
+    def delete(self, name: str, element: Element) -> bool:
+        """Take out an element that was added; False when it is not there."""
+        return self._dynamic(name).delete(element, self._clock.monotonic())
+
+    def flush(self, name: str) -> int:
+        """Take out all that was added; how many elements that were."""
+        return self._dynamic(name).flush(self._clock.monotonic())
+
+    def _dynamic(self, name: str) -> LiveSet:
+        live = self._sets[name]
+        if not live.dynamic:
+            raise KeyError(name)
+        return live
 
     def _decide(self, packet: Packet, trace: Trace | None) -> Verdict:
         default = self.policy.defaults.get(packet.hook)
@@ -173,7 +214,7 @@ class ReferenceEngine:
             if action.operation is SetOperation.ADD:
                 self._sets[action.set].add(element, action.timeout, now)
             else:
-                self._sets[action.set].delete(element)
+                self._sets[action.set].delete(element, now)
 
     def _final(self, rule: Rule, decision: Decision, evaluation: _Evaluation, now: int) -> Verdict:
         verdict = evaluation.verdict(decision, Reason.RULE, rule)

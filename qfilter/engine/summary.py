@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from qfilter.engine.reference import ReferenceEngine
-from qfilter.model.packet import Packet
+from qfilter.engine.conditions import View
 
 _FIELDS = ("saddr", "daddr", "sport", "dport", "protocol")
 
 
-def summary(engine: ReferenceEngine, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
+def summary(view: View) -> Mapping[str, int | IPv4Address | IPv6Address]:
     """Addresses, ports and protocol, as far as the packet has them and they are known; also of a malformed packet."""
-    view = engine.view(packet)
     values = {name: view.read(name) for name in _FIELDS}
     return {name: value for name, value in values.items() if isinstance(value, int | IPv4Address | IPv6Address)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from qfilter.model.policy import Policy
 from qfilter.model.report import OutcomeTally, Report, RuleTally, SetTally, Tally
@@ -18,20 +19,42 @@ def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
         yield from all_rules(rule.rules)
 
 
+@dataclass(slots=True)
+class _Cell:
+    """As Tally, while it grows."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
 class Tallies:
     """Packets and bytes by rule, default, cause, kind of verdict and named counter."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._rules = tuple(all_rules(policy.rules))
-        self._packets: Counter[tuple[str, str]] = Counter()
-        self._bytes: Counter[tuple[str, str]] = Counter()
+        counted = (action.name for rule in self._rules for action in rule.actions if isinstance(action, Count))
+        self._counters = tuple(dict.fromkeys(counted))
+        names: dict[str, Iterable[str]] = {
+            "rule": (rule.id for rule in self._rules),
+            "default": policy.defaults,
+            "cause": CAUSES,
+            "verdict": Kind,
+            "counter": self._counters,
+        }
+        self._cells = {(what, name): _Cell() for what, each in names.items() for name in each}
         self._malformed: Counter[str] = Counter()
+
+    def inherit(self, former: Tallies) -> None:
+        """Count on what was counted under the same names; both do from then on."""
+        self._cells |= {key: cell for key, cell in former._cells.items() if key in self._cells}
+        self._malformed = former._malformed
 
     def add(self, what: str, name: str, length: int) -> None:
         """One packet of `length` bytes for `name` among `what` (rule, default, cause, verdict, counter)."""
-        self._packets[what, name] += 1
-        self._bytes[what, name] += length
+        cell = self._cells[what, name]
+        cell.packets += 1
+        cell.bytes += length
 
     def add_verdict(self, verdict: Verdict, hook: str, length: int) -> None:
         """One packet's end."""
@@ -44,11 +67,11 @@ class Tallies:
                 self._malformed[verdict.detail] += 1
 
     def _tally(self, what: str, name: str) -> Tally:
-        return Tally(self._packets[what, name], self._bytes[what, name])
+        cell = self._cells[what, name]
+        return Tally(cell.packets, cell.bytes)
 
     def report(self, sets: Mapping[str, SetTally]) -> Report:
         """Everything so far."""
-        counters = [action.name for rule in self._rules for action in rule.actions if isinstance(action, Count)]
         return Report(
             rules=tuple(
                 RuleTally(rule.id, rule.at, rule.verdict, self._tally("rule", rule.id)) for rule in self._rules
@@ -67,6 +90,6 @@ class Tallies:
             },
             malformed=dict(sorted(self._malformed.items())),
             verdicts={kind: self._tally("verdict", kind) for kind in Kind},
-            counters={name: self._tally("counter", name) for name in dict.fromkeys(counters)},
+            counters={name: self._tally("counter", name) for name in self._counters},
             sets=sets,
         )

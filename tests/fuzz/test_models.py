@@ -123,7 +123,7 @@ def test_live_sets(timeout: float | None, size: int, events: list[tuple[int, tup
         now += step
         plain = {held: due for held, due in plain.items() if now < due}
         if operation == "delete":
-            live.delete(ip_address(element))
+            live.delete(ip_address(element), now)
             plain.pop(element, None)
         else:
             live.add(ip_address(element), seconds, now)

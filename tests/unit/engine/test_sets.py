@@ -59,7 +59,7 @@ def test_deleted_and_added_again() -> None:
     found = live(size=1)
     for seconds in (50, 5, 50, 5):
         found.add(A, seconds, 0)
-        found.delete(A)
+        found.delete(A, 0)
         assert not found.contains(A, 0)
     found.add(A, 5, 0)
     assert found.contains(A, 4 * SECOND)
