@@ -34,7 +34,7 @@ from qfilter.model.match import (
     TextLength,
     TextTest,
 )
-from qfilter.model.plan import Plan
+from qfilter.model.plan import Place, Plan
 from qfilter.model.policy import SetDefinition, Strings
 from qfilter.model.rule import (
     Action,
@@ -65,13 +65,13 @@ Pairs = tuple[tuple[int, int], ...]
 
 _FIELDS = {name: index for index, name in enumerate(FIELDS)}
 _KINDS = {kind: index for index, kind in enumerate(Kind)}
+_HOOKS = {hook: 1 << hook.number for hook in Hook}
 _BASES = {base: index for index, base in enumerate(Base)}
 
 
 def encode(plan: Plan) -> bytes:
-    """The document of a plan. Raises KeyError when the plan's places are not those of its policy."""
-    document: bytes = msgpack.packb(_Encoder(plan).document())
-    return document
+    """The document of a plan. Raises KeyError or ValueError when its places are not those of its policy."""
+    return _Encoder(plan).document()
 
 
 class _Encoder:
@@ -79,17 +79,19 @@ class _Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._packer = msgpack.Packer()
         self._sets = {name: index for index, name in enumerate(plan.policy.sets)}
         self._counters: dict[str, int] = {}
-        self._addresses: dict[tuple[bytes, bytes], int] = {}
+        self._addresses: dict[bytes, int] = {}
+        """By what stands in the document: packed already, as the rules are, because a policy may have very many."""
 
-    def document(self) -> dict[str, object]:
-        policy = self._plan.policy
+    def document(self) -> bytes:
+        policy, pack = self._plan.policy, self._packer.pack
         sets = [self._set(definition) for definition in policy.sets.values()]
-        rules: list[object] = []
+        rules: list[bytes] = []
         self._rules(policy.rules, rules)
         defaults = (policy.defaults.get(hook) for hook in Hook)
-        return {
+        head = {
             "version": VERSION,
             "fields": list(FIELDS),
             "allow": sorted(policy.allow),
@@ -97,11 +99,15 @@ class _Encoder:
             "on_failure": [policy.on_failure.get(cause) is Kind.ACCEPT for cause in CAUSES],
             "deadline": _nanoseconds(policy.queue.deadline),
             "mark_mask": self._plan.mark_mask,
-            "addresses": [{"v4": v4, "v6": v6} for v4, v6 in self._addresses],
             "sets": sets,
             "counters": list(self._counters),
-            "rules": rules,
         }
+        packed = {"addresses": self._addresses, "rules": rules}
+        parts = [self._packer.pack_map_header(len(head) + len(packed))]
+        parts += [pack(each) for entry in head.items() for each in entry]
+        for name, items in packed.items():
+            parts += [pack(name), self._packer.pack_array_header(len(items)), *items]
+        return b"".join(parts)
 
     def _set(self, definition: SetDefinition) -> object:
         return {
@@ -121,25 +127,28 @@ class _Encoder:
             case Strings(values):
                 return {"strings": sorted(values)}
 
-    def _rules(self, siblings: tuple[Rule, ...], into: list[object]) -> None:
+    def _rules(self, siblings: tuple[Rule, ...], into: list[bytes]) -> None:
         """Append the rules and those inside them, in preorder."""
         for rule in siblings:
             encoded = self._rule(rule)
-            into.append(encoded)
+            index = len(into)
+            into.append(b"")
             self._rules(rule.rules, into)
             encoded["end"] = len(into)
+            into[index] = self._packer.pack(encoded)
 
     def _rule(self, rule: Rule) -> dict[str, object]:
+        place = self._plan.places[rule.id]
         return {
             "id": rule.id,
-            "hooks": sum(1 << hook.number for hook in set(rule.hooks)),
+            "hooks": sum({_HOOKS[hook] for hook in rule.hooks}),
             "end": 0,
-            "match": self._condition(rule.match),
+            "match": self._condition(rule.match, place is Place.PYTHON),
             "limit": None if rule.limit is None else _limit(rule.limit),
             "actions": [self._action(action) for action in rule.actions],
             "verdict": None if rule.verdict is None else _decision(rule.verdict),
             "flow": rule.scope is Scope.FLOW,
-            "place": self._plan.places[rule.id],
+            "place": place,
         }
 
     def _action(self, action: Action) -> Sequence[object]:
@@ -157,20 +166,23 @@ class _Encoder:
             case UpdateSet(_, name, element):
                 return ("delete", self._sets[name], _FIELDS[element])
 
-    def _condition(self, condition: Condition) -> Sequence[object]:
+    def _condition(self, condition: Condition, asks: bool) -> Sequence[object]:
+        """A condition of a rule that asks Python for some of its tests, or for none."""
         match condition:
-            case FieldTest(field, match, _, depth):
-                return ("python",) if needs_python(condition) else ("field", _FIELDS[field], depth, self._test(match))
             case AllOf(conditions):
-                return ("all", [self._condition(inner) for inner in conditions])
+                return ("all", [self._condition(inner, asks) for inner in conditions])
             case AnyOf(conditions):
-                return ("any", [self._condition(inner) for inner in conditions])
+                return ("any", [self._condition(inner, asks) for inner in conditions])
             case NotOf(inner):
-                return ("not", self._condition(inner))
+                return ("not", self._condition(inner, asks))
+            case test if asks and needs_python(test):
+                return ("python",)
+            case FieldTest(field, match, _, depth):
+                return ("field", _FIELDS[field], depth, self._test(match))
             case BytesTest(base, offset, value, mask, _, negated):
                 return ("bytes", _BASES[base], offset, value, mask, negated)
             case ScapyTest() | PythonTest():
-                return ("python",)
+                raise ValueError(f"{condition}: expected a rule that the plan gives to Python")
 
     def _test(self, match: Match) -> Sequence[object]:
         match match:
@@ -198,7 +210,7 @@ class _Encoder:
                 return ("all", [self._test(inner) for inner in inners])
 
     def _address_index(self, addresses: Addresses) -> int:
-        packed = _packed_v4(addresses.v4), _packed_v6(addresses.v6)
+        packed: bytes = self._packer.pack({"v4": _packed_v4(addresses.v4), "v6": _packed_v6(addresses.v6)})
         return self._addresses.setdefault(packed, len(self._addresses))
 
 

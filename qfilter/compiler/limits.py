@@ -42,17 +42,22 @@ def check(policy: Policy, capabilities: Capabilities) -> tuple[Diagnostic, ...]:
 
 
 def _rule(rule: Rule, hooks: tuple[Hook, ...], capabilities: Capabilities) -> Iterator[Diagnostic]:
-    for test in walk.tests(rule.match):
-        for name in _tested(test):
-            if name in capabilities.unreadable:
-                yield _unreadable(name, test.at)
-    for name in fields(rule):
-        if name in capabilities.unreadable:
-            yield _unreadable(name, rule.at)
+    if capabilities.unreadable:
+        yield from _unread(rule, capabilities.unreadable)
     if capabilities.ip_queue and any(isinstance(action, SetMark) for action in rule.actions):
         yield _mistake("unsupported", rule.at, "mark: ip_queue's verdicts carry no mark, use target nfqueue")
     if rule.verdict is not None:
         yield from _decision(rule.verdict, hooks, rule.at, capabilities)
+
+
+def _unread(rule: Rule, unreadable: frozenset[str]) -> Iterator[Diagnostic]:
+    for test in walk.tests(rule.match):
+        for name in _tested(test):
+            if name in unreadable:
+                yield _unreadable(name, test.at)
+    for name in fields(rule):
+        if name in unreadable:
+            yield _unreadable(name, rule.at)
 
 
 def _tested(test: walk.Test) -> tuple[str, ...]:

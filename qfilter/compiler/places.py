@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from qfilter import regex
 from qfilter.compiler import walk
 from qfilter.model.match import AllMatch, AnyMatch, Match, NotMatch, Text, TextTest
@@ -13,7 +11,7 @@ from qfilter.model.rule import FieldTest, PythonTest, Rule, ScapyTest
 
 def place(rule: Rule) -> Place:
     """Native code, unless one of the rule's own tests needs Python; the rules inside it have places of their own."""
-    return Place.PYTHON if any(needs_python(test) for test in walk.tests(rule.match)) else Place.NATIVE
+    return Place.PYTHON if any(map(needs_python, walk.tests(rule.match))) else Place.NATIVE
 
 
 def reasons(rule: Rule) -> tuple[str, ...]:
@@ -24,22 +22,22 @@ def reasons(rule: Rule) -> tuple[str, ...]:
 def needs_python(test: walk.Test) -> bool:
     """Whether scapy reads it, a function of the operator's answers it, or only RE2 understands its pattern."""
     match test:
+        case FieldTest(_, match):
+            return _needs_re2(match)
         case ScapyTest() | PythonTest():
             return True
-        case FieldTest(_, match):
-            return any(regex.translate(pattern) is None for pattern in _patterns(match))
     return False
 
 
-def _patterns(match: Match) -> Iterator[bytes]:
+def _needs_re2(match: Match) -> bool:
     match match:
         case Text(TextTest.REGEX, pattern):
-            yield pattern
+            return regex.translate(pattern) is None
         case NotMatch(inner):
-            yield from _patterns(inner)
+            return _needs_re2(inner)
         case AnyMatch(inners) | AllMatch(inners):
-            for inner in inners:
-                yield from _patterns(inner)
+            return any(map(_needs_re2, inners))
+    return False
 
 
 def _name(test: walk.Test) -> str:

@@ -26,11 +26,12 @@ def _below(siblings: tuple[Rule, ...], hooks: tuple[Hook, ...]) -> Iterator[tupl
 
 def tests(condition: Condition) -> Iterator[Test]:
     """The tests that a condition is made of, in file order."""
-    match condition:
-        case AllOf(conditions) | AnyOf(conditions):
-            for inner in conditions:
-                yield from tests(inner)
-        case NotOf(inner):
-            yield from tests(inner)
-        case _:
-            yield condition
+    ahead = [condition]
+    while ahead:
+        match ahead.pop():
+            case AllOf(conditions) | AnyOf(conditions):
+                ahead.extend(reversed(conditions))
+            case NotOf(inner):
+                ahead.append(inner)
+            case test:
+                yield test
