@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod fields;
 pub mod malformed;
 pub mod packet;
