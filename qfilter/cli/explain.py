@@ -1,4 +1,4 @@
-"""`qfilter explain`: why does a packet get its verdict."""
+"""`qfilter explain`: why does a packet get its verdict, and where."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import click
 
+from qfilter.cli import plan as planned
 from qfilter.cli.output import console, style_on, write_json
 from qfilter.cli.packets import hook_options, packet_of_capture, where
+from qfilter.compiler import compile_policy
 from qfilter.compiler.reads import looks_at, sets
 from qfilter.engine.build import build
 from qfilter.engine.described import from_hex
@@ -18,7 +20,8 @@ from qfilter.engine.tallies import all_rules
 from qfilter.engine.value import Unknown
 from qfilter.events.line import Style, visible
 from qfilter.model.hook import Hook
-from qfilter.model.policy import Exempt, Policy
+from qfilter.model.plan import Capabilities
+from qfilter.model.policy import Policy
 from qfilter.model.rule import Scope
 from qfilter.policy.load import load, load_packet
 
@@ -26,7 +29,8 @@ _EPILOG = """\b
 Examples:
   qfilter explain rules/demo.yaml --packet '{hook: forward, saddr: 192.0.2.2, protocol: tcp, dport: 23}'
   qfilter explain rules/demo.yaml --hook forward --scapy "IP(dst='198.51.100.2')/TCP(dport=23)"
-  qfilter explain rules/demo.yaml --hook forward --capture attack.pcap --number 7"""
+  qfilter explain rules/demo.yaml --hook forward --capture attack.pcap --number 7
+  qfilter explain rules/demo.yaml --plan"""
 
 
 @click.command("explain", epilog=_EPILOG)
@@ -36,6 +40,9 @@ Examples:
 @click.option("--hex", "digits", help="The packet's bytes from the IP header on, in hexadecimal.")
 @click.option("--capture", type=click.Path(), help="A capture that holds the packet.")
 @click.option("--number", type=click.IntRange(min=1), default=1, show_default=True, help="Which packet of the capture.")
+@click.option(
+    "--plan", "wants_plan", is_flag=True, help="No packet: what POLICY becomes, and where its rules are decided."
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.option("--all", "every", is_flag=True, help="Every rule that was looked at, not only the nearest misses.")
 @hook_options
@@ -46,6 +53,7 @@ def command(
     digits: str | None,
     capture: str | None,
     number: int,
+    wants_plan: bool,
     form: str,
     every: bool,
     hook: Hook | None,
@@ -53,9 +61,13 @@ def command(
     oif: str | None,
 ) -> None:
     """Tell what POLICY does with a packet: the verdict, the rules looked at, and the conditions that failed."""
-    if sum(each is not None for each in (fields, expression, digits, capture)) != 1:
-        raise click.UsageError("expected one of --packet, --scapy, --hex and --capture")
+    packets = sum(each is not None for each in (fields, expression, digits, capture))
+    if packets + wants_plan != 1:
+        raise click.UsageError("expected one of --packet, --scapy, --hex and --capture, or --plan")
     loaded = load(policy)
+    if wants_plan:
+        _tell_plan(loaded, form)
+        return
     seen_at = where(loaded, hook)
     metadata = {"hook": seen_at.value, "iifname": iif, "oifname": oif}
     seen = {name: value for name, value in metadata.items() if value is not None}
@@ -74,13 +86,20 @@ def command(
         click.echo("\n".join(_lines(loaded, explanation, every, style_on(console()))))
 
 
+def _tell_plan(policy: Policy, form: str) -> None:
+    plan = compile_policy(policy, Capabilities(), install=False)
+    if form == "json":
+        write_json(planned.decoded(plan))
+    else:
+        click.echo("\n".join(planned.lines(plan, style_on(console()))))
+
+
 _NEAREST = 5
 """Rules that were missed and are shown without `--all`."""
 _WIDTH = 100
 """Columns of the packet's fields."""
 _CLOCK = ("hour", "weekday")
 """Fields that no packet brings: shown where a rule looks at them."""
-_EXEMPT = {Exempt.LO: "lo", Exempt.ESTABLISHED: "established connections"}
 
 
 def _lines(policy: Policy, explanation: Explanation, every: bool, style: Style) -> Iterator[str]:
@@ -130,7 +149,7 @@ def _assumed(policy: Policy, explanation: Explanation) -> Iterator[str]:
     if any(there for _, there in before):
         yield f"judged   as the first packet: {', '.join(words for words, there in before if there)}"
     if policy.queue.exempt:
-        which = " and ".join(_EXEMPT[one] for one in policy.queue.exempt)
+        which = " and ".join(planned.EXEMPT[one] for one in policy.queue.exempt)
         yield f"exempt   packets of {which} never come here (queue.exempt)"
 
 

@@ -79,7 +79,8 @@ class _Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._packer = msgpack.Packer()
+        # Ids have names of files in them, and these need not be UTF-8.
+        self._packer = msgpack.Packer(unicode_errors="backslashreplace")
         self._sets = {name: index for index, name in enumerate(plan.policy.sets)}
         self._counters: dict[str, int] = {}
         self._addresses: dict[bytes, int] = {}
