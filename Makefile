@@ -3,6 +3,9 @@
 .PHONY: help setup run test check clean
 MAKEFLAGS += --no-print-directory
 bin := .venv/bin
+export PYO3_PYTHON := $(CURDIR)/$(bin)/python
+cargo := tools/as-owner tools/rust cargo
+workspace := --manifest-path native/Cargo.toml
 
 # Somebody who does not own the checkout (sudo make) leaves no files in it that its owner could not remove.
 ifneq ($(shell id -u),$(shell stat -c %u .))
@@ -11,6 +14,9 @@ export PYTEST_ADDOPTS += -p no:cacheprovider
 export MYPY_CACHE_DIR := /dev/null
 export RUFF_NO_CACHE := true
 export HYPOTHESIS_STORAGE_DIRECTORY := $(shell mktemp -du)
+ifneq ($(shell id -u),0)
+export CARGO_TARGET_DIR := $(shell mktemp -du)
+endif
 endif
 
 help: ## this list
@@ -32,14 +38,20 @@ run: setup ## the demonstration in a private lab; with HOST=1 POLICY=file on thi
 	@$(command)
 
 test: setup ## all tests; as root also those on real queues
+	@$(cargo) test $(workspace) --workspace --locked --quiet
 	@$(bin)/pytest
+
+# What some systems package apart from cargo is asked only where it is.
+where_installed = if $(cargo) $1 --version >/dev/null 2>&1; then $(cargo) $1 $2; else echo 'check: no cargo $1 here, left out'; fi
 
 check: setup ## style, types, import layers
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
 	@$(bin)/lint-imports --no-logo --no-cache
+	@$(call where_installed,fmt,$(workspace) --all --check)
+	@$(call where_installed,clippy,$(workspace) --workspace --all-targets --locked --quiet -- -D warnings)
 
 clean: ## remove .venv and everything that a build or a test left
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info native/target qfilter/_native.*.so
 	@find . -name __pycache__ -prune -exec rm -rf {} +
