@@ -7,11 +7,24 @@ pub mod netlink;
 pub mod nfqueue;
 pub mod verdicts;
 
+mod answering;
+mod counters;
 mod error;
+mod guarded;
+mod handle;
 mod judge;
+mod links;
+mod mailbox;
+mod serve;
 mod settings;
+mod socket;
+mod taking;
+mod waiting;
 
+pub use counters::Snapshot;
 pub use error::{OpenError, QueueError};
+pub use handle::{Answers, Handle, Queue};
 pub use judge::{Cause, Final, Judge, Judged, Ticket};
+pub use links::Links;
 pub use nfqueue::{Conntrack, Queued};
 pub use settings::Settings;

@@ -194,6 +194,7 @@ pub fn decode<'a>(message: &Message<'a>) -> Result<Queued<'a>, Damaged> {
     if !header {
         return Err(size_of("packet message", message.body, "one with its packet header"));
     }
+    carry(&mut packet);
     packet.conntrack = ct_info.map(|info| Conntrack { info, mark: ct_mark });
     packet.wire_length = if cap_len == 0 {
         packet.payload.len() as u32
@@ -201,6 +202,20 @@ pub fn decode<'a>(message: &Message<'a>) -> Result<Queued<'a>, Damaged> {
         cap_len
     };
     Ok(packet)
+}
+
+/// Takes away what means nothing at the hook, by the order of the hooks of `linux/netfilter.h`.
+fn carry(packet: &mut Queued<'_>) {
+    let (before_routing, after_routing, local_out) = (packet.hook <= 2, packet.hook >= 2, packet.hook >= 3);
+    if !before_routing {
+        (packet.indev, packet.physindev, packet.hwaddr) = (0, 0, None);
+    }
+    if !after_routing {
+        (packet.outdev, packet.physoutdev) = (0, 0);
+    }
+    if !local_out {
+        (packet.uid, packet.gid) = (None, None);
+    }
 }
 
 /// The id of a packet whose message is cut or damaged, or `None` when not even that arrived.
@@ -270,9 +285,10 @@ pub struct Config {
 }
 
 /// Bind a queue with all its settings, in one message: between two, every packet would be dropped.
-pub fn bind(writer: &mut Writer, sequence: u32, queue: u16, config: Config) {
+/// The kernel answers only to refuse it.
+pub fn bind(writer: &mut Writer, queue: u16, config: Config) {
     let copy = config.copy_range.to_be_bytes();
-    begin(writer, CONFIG, ACK, sequence, queue)
+    begin(writer, CONFIG, 0, 0, queue)
         .attribute(cfg::COMMAND, &command(COMMAND_BIND))
         .attribute(cfg::PARAMS, &[copy[0], copy[1], copy[2], copy[3], COPY_PACKET])
         .attribute(cfg::MAXLEN, &config.length.to_be_bytes())
@@ -290,13 +306,13 @@ pub fn unbind(writer: &mut Writer, queue: u16) {
 
 /// A request that changes nothing (`NFQNL_CFG_CMD_PF_BIND`, obsolete since Linux 3.8): its answer says whether the
 /// sender may speak to the subsystem, and whether that is there at all.
-pub fn greet(writer: &mut Writer, sequence: u32) {
-    begin(writer, CONFIG, ACK, sequence, 0).attribute(cfg::COMMAND, &command(COMMAND_PF_BIND));
+pub fn greet(writer: &mut Writer) {
+    begin(writer, CONFIG, ACK, 0, 0).attribute(cfg::COMMAND, &command(COMMAND_PF_BIND));
 }
 
 /// Ask whether the kernel knows a flag: it looks at flags before it looks for the queue, which nobody needs to hold.
-pub fn probe(writer: &mut Writer, sequence: u32, flag: u32) {
-    begin(writer, CONFIG, ACK, sequence, u16::MAX)
+pub fn probe(writer: &mut Writer, flag: u32) {
+    begin(writer, CONFIG, ACK, 0, u16::MAX)
         .attribute(cfg::FLAGS, &flag.to_be_bytes())
         .attribute(cfg::MASK, &flag.to_be_bytes());
 }

@@ -1,0 +1,158 @@
+//! Packets that wait: how they begin to, and how it ends.
+
+use std::time::Instant;
+
+use crate::judge::{Cause, Final, Judge, Judged, Ticket};
+use crate::links::Names;
+use crate::nfqueue::{Queued, decode_datagram};
+use crate::serve::Serving;
+use crate::taking::check;
+use crate::verdicts::Place;
+use crate::waiting::Held;
+
+const NO_ROOM: &str = "no room for one more packet that waits";
+const NOBODY: &str = "nobody takes the question";
+const TOO_LATE: &str = "no answer in time";
+const STOPPED: &str = "the queue was stopped before the answer came";
+
+impl<J: Judge> Serving<J> {
+    /// A packet that was judged must wait.
+    pub(crate) fn begin_to_wait(
+        &mut self,
+        packet: &Queued<'_>,
+        place: Place,
+        suspended: J::Suspended,
+        datagram: &[u8],
+    ) {
+        let asked = self.judge.flow(packet).and_then(|flow| {
+            let (ticket, suspended) = self.ask(packet, suspended)?;
+            Ok((flow, ticket, suspended))
+        });
+        match asked {
+            Ok((flow, ticket, suspended)) => {
+                self.planner.wait(place);
+                let held = self.held(place, flow, datagram);
+                self.waiting.ask(ticket, held, suspended);
+            }
+            Err(decided) => self.decide(place, decided),
+        }
+    }
+
+    /// A packet of a flow that has an older one waiting is judged after that.
+    pub(crate) fn hold_behind(&mut self, packet: &Queued<'_>, place: Place, flow: u64, datagram: &[u8]) {
+        if self.waiting.is_full() {
+            let decided = self.judge.fail(Cause::Overload, Some(packet), NO_ROOM);
+            return self.decide(place, decided);
+        }
+        self.planner.wait(place);
+        let held = self.held(place, flow, datagram);
+        self.waiting.stand_behind(held);
+    }
+
+    fn held(&self, place: Place, flow: u64, datagram: &[u8]) -> Held {
+        let until = self
+            .settings
+            .deadline
+            .and_then(|deadline| Instant::now().checked_add(deadline));
+        Held {
+            place,
+            flow,
+            until,
+            datagram: datagram.into(),
+        }
+    }
+
+    /// The answer to a question came.
+    pub(crate) fn answered(&mut self, ticket: Ticket, answer: J::Answer, names: &mut Names<'_>) {
+        let Some((held, suspended)) = self.waiting.take(ticket) else {
+            return self.counters.unanswered.add(1);
+        };
+        self.look_again(held, names, |judge, packet| {
+            judge.judge.resume(packet, suspended, answer)
+        });
+    }
+
+    /// The verdict of every packet that has waited long enough.
+    pub(crate) fn give_up_overdue(&mut self, names: &mut Names<'_>) {
+        if self.waiting.next_deadline().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((held, suspended)) = self.waiting.take_overdue(now) {
+            self.give_up(held, suspended, TOO_LATE, names);
+        }
+    }
+
+    /// The verdict of every packet that still waits, at the end.
+    pub(crate) fn give_up_all(&mut self, names: &mut Names<'_>) {
+        while let Some((held, suspended)) = self.waiting.take_any() {
+            self.give_up(held, suspended, STOPPED, names);
+        }
+    }
+
+    fn give_up(&mut self, held: Held, suspended: J::Suspended, words: &str, names: &mut Names<'_>) {
+        self.look_again(held, names, |serving, packet| {
+            Judged::Final(serving.judge.give_up(packet, suspended, Cause::Deadline, words))
+        });
+    }
+
+    /// Judges a packet that waited, by `judge`, and when that decides it, those behind it until one waits.
+    fn look_again(
+        &mut self,
+        held: Held,
+        names: &mut Names<'_>,
+        judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
+    ) {
+        let mut next = self.look_at(held, names, judge);
+        while let Some(held) = next {
+            next = self.look_at(held, names, |serving, packet| serving.judge.judge(packet));
+        }
+    }
+
+    /// Judges the first packet of a flow; once it is decided, gives the one behind it.
+    fn look_at(
+        &mut self,
+        held: Held,
+        names: &mut Names<'_>,
+        judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
+    ) -> Option<Held> {
+        match self.judge_held(&held, names, judge) {
+            Ok((ticket, suspended)) => {
+                self.waiting.ask(ticket, held, suspended);
+                None
+            }
+            Err(decided) => {
+                self.decide(held.place, decided);
+                self.waiting.next(held.flow)
+            }
+        }
+    }
+
+    fn judge_held(
+        &mut self,
+        held: &Held,
+        names: &mut Names<'_>,
+        judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
+    ) -> Result<(Ticket, J::Suspended), Final> {
+        let packet = decode_datagram(&held.datagram)
+            .map_err(|damaged| self.judge.fail(Cause::Error, None, &damaged.to_string()))?;
+        // An interface may have gone meanwhile, and the packet with it.
+        let packet = check(packet, names).map_err(|unfit| self.fail_unfit(&packet, &unfit))?;
+        match judge(self, &packet) {
+            Judged::Final(decided) => Err(decided),
+            Judged::Wait(suspended) => self.ask(&packet, suspended),
+        }
+    }
+
+    /// Asks the question of a packet that must wait: the ticket, or the verdict where nobody is to answer.
+    fn ask(&mut self, packet: &Queued<'_>, suspended: J::Suspended) -> Result<(Ticket, J::Suspended), Final> {
+        if self.waiting.is_full() {
+            return Err(self.judge.give_up(packet, suspended, Cause::Overload, NO_ROOM));
+        }
+        let ticket = self.waiting.ticket();
+        if self.judge.ask(ticket, packet, &suspended) {
+            return Ok((ticket, suspended));
+        }
+        Err(self.judge.give_up(packet, suspended, Cause::Overload, NOBODY))
+    }
+}
