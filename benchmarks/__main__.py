@@ -1,0 +1,92 @@
+"""`make bench`: measures, saves docs/performance.json, and writes docs/performance.md and its plot.
+
+    python -m benchmarks [SECTION ...] [--rounds N] [--quick] [--to FOLDER]
+
+Sections are network, alone, changes, growth, and report, which measures nothing; without any, all of them. A section
+that is not measured keeps the figures of an earlier run. --quick is a smoke run, whose figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import alone, changes, growth, network, report, results
+from tests.lab.process import LabError
+
+Say = Callable[[str], None]
+
+
+def main() -> int:
+    options = _arguments()
+    folder: Path = options.to
+    file = folder / results.FILE.name
+    saved = results.read(file)
+    try:
+        for section in options.sections or [*_SECTIONS, "report"]:
+            if section == "report":
+                report.write(saved, folder / report.DOCUMENT.name, folder / report.PLOT.name)
+                continue
+            start = time.monotonic()
+            saved.setdefault("machine", {}).update(results.machine())
+            saved[section] = _SECTIONS[section](options.rounds, options.quick)
+            _say(f"{section}: {time.monotonic() - start:.0f} s")
+            results.write(saved, file)
+    except LabError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    return 0
+
+
+def _network(rounds: int, quick: bool) -> results.Results:
+    return network.run(rounds, _say, quick=quick)
+
+
+def _alone(rounds: int, quick: bool) -> results.Results:
+    small = {"packets": 1_000, "entries": 1_000, "rules": 100}
+    return alone.measure(rounds, _say, **small) if quick else alone.measure(rounds, _say)
+
+
+def _changes(rounds: int, quick: bool) -> results.Results:
+    return changes.measure(rounds, _say, entries=1_000) if quick else changes.measure(rounds, _say)
+
+
+def _growth(rounds: int, quick: bool) -> results.Results:
+    return growth.run(rounds, _say, [each for each in growth.points() if each.x <= 100] if quick else None)
+
+
+_SECTIONS: dict[str, Callable[[int, bool], results.Results]] = {
+    "network": _network,
+    "alone": _alone,
+    "changes": _changes,
+    "growth": _growth,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join([*_SECTIONS, "report"]))
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured; the median counts")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
+    parser.add_argument("--to", type=Path, default=results.FILE.parent, help="the folder of performance.*")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - {*_SECTIONS, "report"}:
+        parser.error(f"{', '.join(sorted(unknown))!r}: expected {', '.join([*_SECTIONS, 'report'])}")
+    if options.quick and options.to == results.FILE.parent:
+        parser.error("--quick: its figures are not for docs/: expected --to FOLDER")
+    if not (options.to / report.DOCUMENT.name).exists():
+        shutil.copy(report.DOCUMENT, options.to)
+    return options
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

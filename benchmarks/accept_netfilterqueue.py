@@ -1,0 +1,19 @@
+"""A consumer of NetfilterQueue, the Python package, that accepts everything of queue 0: python -m ..."""
+
+from __future__ import annotations
+
+import sys
+
+from netfilterqueue import NetfilterQueue, Packet
+
+
+def main() -> None:
+    queue = NetfilterQueue()
+    queue.bind(0, Packet.accept)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    queue.run()
+
+
+if __name__ == "__main__":
+    main()

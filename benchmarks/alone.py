@@ -1,0 +1,146 @@
+"""What needs no traffic: loading and compiling, a large set, the matcher by itself, replay."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+from benchmarks import policies, subjects
+from benchmarks.arena import Arena, Usage
+from benchmarks.build import CACHE
+from benchmarks.results import Results
+from benchmarks.subjects import Subject
+from tests.lab.process import ROOT, LabError, run
+from tests.lab.service import qfilter
+
+Say = Callable[[str], None]
+
+MATCHER_RULES = (10, 1_000, 10_000)
+ENGINES = ("native", "reference")
+
+_HEADER = struct.Struct("=IHHiIII")
+_RECORD = struct.Struct("=IIII")
+_IPV4 = struct.Struct("!BBHHHBBHII")
+_UDP = struct.Struct("!HHHH")
+_ETHERNET = bytes.fromhex("020000000101 020000000102 0800")
+
+
+def measure(
+    rounds: int, say: Say, *, packets: int = 1_000_000, entries: int = 1_000_000, rules: int = 10_000
+) -> Results:
+    """The section `alone` of the results; what cannot be measured in this checkout has no key."""
+    results: Results = {}
+    for part in (
+        compiling(rounds, rules),
+        matcher(),
+        *(large_set(which, rounds, entries) for which in ENGINES if not subjects.engine_missing(which)),
+        *(replaying(which, rounds, packets) for which in ENGINES if not subjects.engine_missing(which)),
+    ):
+        results |= part
+        for figure, value in part.items():
+            say(f"{figure}: {value:,.3f}")
+    return results
+
+
+def compiling(rounds: int, rules: int) -> Results:
+    """Seconds to load and to compile header rules, and the second as a share of the first."""
+    times = [_load(policies.header(rules))[0] for _ in range(rounds)]
+    return {
+        "load_s": median(each["load"] for each in times),
+        "compile_s": median(each["compile"] for each in times),
+        "compile_share": median(each["compile"] / each["load"] for each in times),
+    }
+
+
+def large_set(which: str, rounds: int, entries: int) -> Results:
+    """What a set of so many addresses costs `qfilter run`, beside a set of one: seconds until it serves, and memory."""
+    seconds, memory = [], []
+    one, many = (subjects.engine(which, "", policies.header(10, count)) for count in (1, entries))
+    with Arena() as arena:
+        for _ in range(rounds):
+            small, large = _started(arena, one), _started(arena, many)
+            seconds.append(large[0] - small[0])
+            memory.append(large[1] - small[1])
+    return {f"set_s {which}": median(seconds), f"set_mib {which}": median(memory)}
+
+
+def matcher() -> Results:
+    """Nanoseconds to decode and decide one packet of the flood, by numbers of header rules.
+
+    `native/core/examples/matcher.rs` gets the plan documents as arguments and prints {"rules": n, "ns": x} for each.
+    """
+    if not (ROOT / "native/core/examples/matcher.rs").exists():
+        return {}
+    documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
+    cargo = [str(ROOT / "tools/as-owner"), str(ROOT / "tools/rust"), "cargo", "run", "--quiet", "--release", "--locked"]
+    example = ["--manifest-path", str(ROOT / "native/Cargo.toml"), "-p", "qfilter-core", "--example", "matcher"]
+    told = run([*cargo, *example, "--", *documents], timeout=1_200.0)
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    return {f"matcher_ns {count}": line["ns"] for count, line in zip(MATCHER_RULES, lines, strict=True)}
+
+
+def replaying(which: str, rounds: int, packets: int) -> Results:
+    """Seconds of `qfilter replay` and of tcpdump with the same filter on the same capture; both select as many."""
+    policy, chosen = policies.capture()
+    capture = _capture(packets)
+    tcpdump, ours = [], []
+    # Of the reference engine once is enough: it takes minutes.
+    for _ in range(rounds if which == "native" else 1):
+        start = time.perf_counter()
+        told = run(["tcpdump", "-n", "-r", str(capture), "--count", chosen], timeout=600.0)
+        tcpdump.append(time.perf_counter() - start)
+        selected = int(re.findall(r"(\d+) packet", told.stdout)[0])
+        start = time.perf_counter()
+        told = run(qfilter("replay", policy, capture, *subjects.engine_options(which)), timeout=1_200.0)
+        ours.append(time.perf_counter() - start)
+        if f"{selected:,}" not in told.stdout:
+            raise LabError(f"tcpdump selects {selected} packets, replay says:\n{told.stdout}")
+    return {f"replay_s {which}": median(ours), f"tcpdump_s {which}": median(tcpdump)}
+
+
+def _started(arena: Arena, subject: Subject) -> tuple[float, float]:
+    """Seconds until a consumer serves, and its resident memory in MiB then."""
+    start = time.perf_counter()
+    with subject.place(arena) as pids:
+        return time.perf_counter() - start, Usage.of(pids).resident_mib
+
+
+def _load(policy: Path) -> tuple[dict[str, float], Path]:
+    """Seconds of loading and of compiling a policy, and the plan document."""
+    document = policy.with_suffix(".plan")
+    told = run([sys.executable, "-m", "benchmarks.loading", str(policy), str(document)], timeout=600.0)
+    return json.loads(told.stdout), document
+
+
+def _capture(packets: int) -> Path:
+    """A pcap of that many small UDP packets on Ethernet; a fourth is selected by `policies.capture`."""
+    path = CACHE / f"capture-{packets}.pcap"
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.write(_HEADER.pack(0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1))
+            file.writelines(_records(packets))
+    return path
+
+
+def _records(packets: int) -> Iterator[bytes]:
+    for number in range(packets):
+        source = 10 << 24 | (number % 8) << 16 | number & 0xFFFF
+        port = 53 if number // 8 % 2 else 443
+        packet = _ETHERNET + _ipv4(source) + _UDP.pack(40_000, port, 26, 0) + bytes(18)
+        yield _RECORD.pack(1_700_000_000 + number // 100_000, number % 100_000 * 10, len(packet), len(packet)) + packet
+
+
+def _ipv4(source: int) -> bytes:
+    """A header with its checksum (RFC 791)."""
+    fields = [0x45, 0, 46, 0, 0, 64, 17, 0, source, 0xC6336402]
+    total = sum(struct.unpack("!10H", _IPV4.pack(*fields)))
+    total = (total & 0xFFFF) + (total >> 16)
+    fields[7] = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return _IPV4.pack(*fields)

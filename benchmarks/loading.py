@@ -1,0 +1,32 @@
+"""The child of alone.py: python -m benchmarks.loading POLICY DOCUMENT prints {"load": seconds, "compile": seconds}.
+
+The second is Python's part, from the policy to the plan document, which it leaves in DOCUMENT. A process of its own for
+each time, so that nothing is warm and nothing of an earlier policy is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from qfilter.compiler import compile_policy
+from qfilter.compiler.encode import encode
+from qfilter.model.plan import Capabilities
+from qfilter.policy.load import load
+
+
+def main() -> None:
+    path, target = sys.argv[1:]
+    start = time.perf_counter()
+    policy = load(path)
+    loaded = time.perf_counter()
+    document = encode(compile_policy(policy, Capabilities(), install=False))
+    end = time.perf_counter()
+    Path(target).write_bytes(document)
+    json.dump({"load": loaded - start, "compile": end - loaded}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Results as Markdown tables between two marks of docs/performance.md, and as the plot beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks import network
+from benchmarks.chart import render
+from benchmarks.results import BASELINE, Results, middle, ratio, subjects
+from benchmarks.targets import TARGETS
+from tests.lab.process import ROOT
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "performance.svg"
+_BEGIN, _END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
+_NONE = "-"
+
+
+def write(results: Results, document: Path = DOCUMENT, plot: Path = PLOT) -> None:
+    """Puts the tables between the marks and draws the plot."""
+    before, _, rest = document.read_text().partition(_BEGIN)
+    _, mark, after = rest.partition(_END)
+    if not mark:
+        raise ValueError(f"{document}: expected the lines '{_BEGIN}' and '{_END}'")
+    document.write_text(f"{before}{_BEGIN}\n{tables(results)}{_END}{after}")
+    if "growth" in results:
+        plot.write_text(render({label: results["growth"][label] for label in results["growth"]}, "thousand packets/s"))
+
+
+def tables(results: Results) -> str:
+    """Everything that was measured, in Markdown."""
+    parts = [_targets(results), _subjects(results), _alone(results), _growth(results), _machine(results)]
+    return "".join(f"\n{part}\n" for part in parts if part) + "\n"
+
+
+def _targets(results: Results) -> str:
+    rows = []
+    for target in TARGETS:
+        measured = target.reading(results)
+        word = _NONE if measured is None else "met" if target.reached(measured) else "**missed**"
+        rows.append([target.work, target.figure, target.goal, _form(target.form, measured), word])
+    return "### To reach\n\n" + _table(["work", "figure", "to reach", "measured", ""], rows)
+
+
+def _subjects(results: Results) -> str:
+    names = subjects(results)
+    if not names:
+        return ""
+    rows = []
+    for name in names + [subject.name for subject in network.roster() if subject.name not in names]:
+        figures = ("kpps", "cpu_ns", "resident_mib", "tcp_gbit", "p50_us", "p99_us")
+        kpps, cpu, memory, stream, p50, p99 = (middle(results, name, figure) for figure in figures)
+        share = ratio(results, name, BASELINE, "kpps")
+        rate, nanoseconds = _significant(kpps), _form("{:,.0f}", cpu)
+        cells = [_form("{:.2f}", share), nanoseconds, _form("{:.1f}", memory), _form("{:.2f}", stream)]
+        rows.append([name, rate, *cells, _form("{:.0f}", p50), _form("{:.0f}", p99)])
+    rounds = len(results["network"]["rounds"])
+    head = ["who decides", "kpps", f"by {BASELINE}", "CPU ns", "MiB", "TCP Gbit/s", "p50 µs", "p99 µs"]
+    return f"### All subjects\n\nMedians of {rounds} rounds.\n\n" + _table(head, rows)
+
+
+def _alone(results: Results) -> str:
+    found = results.get("alone", {}) | results.get("changes", {})
+    return (
+        "### By themselves\n\n" + _table(["figure", ""], [[k, f"{v:,.3f}"] for k, v in found.items()]) if found else ""
+    )
+
+
+def _growth(results: Results) -> str:
+    parts = []
+    for label, series in results.get("growth", {}).items():
+        columns = list(dict.fromkeys(x for line in series.values() for x in line))
+        rows = [[name, *(_significant(line.get(x)) for x in columns)] for name, line in series.items()]
+        parts.append(_table([f"kpps over {label}", *(f"{int(x):,}" for x in columns)], rows))
+    return "### Growth\n\n![the tables below as lines](performance.svg)\n\n" + "\n".join(parts) if parts else ""
+
+
+def _machine(results: Results) -> str:
+    return "### Machine\n\n" + _table(["", ""], list(map(list, results.get("machine", {}).items())))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _significant(value: float | None) -> str:
+    return _form("{:,.0f}" if value is None or value >= 100 else "{:.3g}", value)
+
+
+def _form(form: str, value: float | None) -> str:
+    return _NONE if value is None else form.format(value)

@@ -1,0 +1,135 @@
+"""Who decides the packets: each subject puts itself into the gateway for the length of a `with`.
+
+A consumer binds its queue before packets are sent there, and is stopped after they no longer are.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import policies
+from benchmarks.arena import Arena
+from benchmarks.build import program
+from tests.lab.process import run
+from tests.lab.service import qfilter, serving
+
+Pids = Sequence[int]
+Place = Callable[[Arena], AbstractContextManager[Pids]]
+
+WHOLE, HEADERS = 65_531, 128
+"""Copy ranges: all that the kernel can copy, and what is enough for headers."""
+_START = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A name in the tables, and how it comes to decide."""
+
+    name: str
+    place: Place
+    missing: str = ""
+    """Why it cannot be measured in this checkout; empty when it can."""
+
+
+def no_queue() -> Subject:
+    """Plain forwarding."""
+
+    @contextmanager
+    def place(_arena: Arena) -> Iterator[Pids]:
+        yield ()
+
+    return Subject("no queue", place)
+
+
+def c_loop(copy_range: int = WHOLE, queues: int = 1) -> Subject:
+    """The accept-everything loop in C, one process for each queue."""
+
+    @contextmanager
+    def place(arena: Arena) -> Iterator[Pids]:
+        with ExitStack() as stack:
+            loops = [
+                stack.enter_context(arena.gateway.start(program("accept_loop"), f"{queue}", f"{copy_range}"))
+                for queue in range(queues)
+            ]
+            for loop in loops:
+                loop.wait_for("ready")
+            with arena.queued(queues):
+                yield [loop.pid for loop in loops]
+
+    name = f"C loop, copy {copy_range:,}"
+    return Subject(name if queues == 1 else f"{name}, {queues} queues", place)
+
+
+def netfilterqueue() -> Subject:
+    """The Python package NetfilterQueue, its callback accepting."""
+
+    @contextmanager
+    def place(arena: Arena) -> Iterator[Pids]:
+        with arena.gateway.start(sys.executable, "-m", "benchmarks.accept_netfilterqueue") as loop:
+            loop.wait_for("ready")
+            with arena.queued():
+                yield [loop.pid]
+
+    return Subject("NetfilterQueue, accept all", place)
+
+
+def iptables(rules: int) -> Subject:
+    """The kernel itself, iptables-legacy, rule by rule."""
+    text = policies.flat_iptables(rules)
+    return Subject(
+        f"iptables, {rules:,} rules", lambda arena: _kernel(arena, "iptables-legacy-restore", "--noflush", stdin=text)
+    )
+
+
+def nft(rules: int) -> Subject:
+    """The kernel itself, nftables, rule by rule."""
+    text = policies.flat_nft(rules)
+    return Subject(f"nft, {rules:,} rules", lambda arena: _kernel(arena, "nft", "-f", "-", stdin=text))
+
+
+def engine(which: str, label: str, policy: Path, queues: int = 1) -> Subject:
+    """`qfilter run` with the engine `native` or `reference`."""
+
+    @contextmanager
+    def place(arena: Arena) -> Iterator[Pids]:
+        options = ["--no-install", "--format", "none", *engine_options(which)]
+        with serving(arena.gateway, policy, *options, timeout=_START) as service, arena.queued(queues):
+            yield [service.pid]
+
+    return Subject(f"qfilter {which}, {label}", place, missing=engine_missing(which))
+
+
+native = functools.partial(engine, "native")
+reference = functools.partial(engine, "reference")
+
+
+def engine_missing(which: str) -> str:
+    """Why an engine cannot be asked for; before there was a choice, the reference engine was the only one."""
+    return "" if _has_choice() or which == "reference" else "qfilter run has no --engine yet"
+
+
+def engine_options(which: str) -> list[str]:
+    """What chooses an engine on qfilter's command line."""
+    return ["--engine", which] if _has_choice() else []
+
+
+@functools.cache
+def has_command(*words: str) -> bool:
+    """Whether this checkout's qfilter knows a command."""
+    return run(qfilter(*words, "--help"), check=False).returncode == 0
+
+
+@functools.cache
+def _has_choice() -> bool:
+    return "--engine" in run(qfilter("run", "--help")).stdout
+
+
+@contextmanager
+def _kernel(arena: Arena, *command: str, stdin: str) -> Iterator[Pids]:
+    with arena.ruled(*command, stdin=stdin):
+        yield ()
