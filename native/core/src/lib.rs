@@ -4,8 +4,10 @@
 
 pub mod decode;
 pub mod fields;
+pub mod index;
 pub mod malformed;
 pub mod packet;
 pub mod plan;
 pub mod ranges;
+pub mod state;
 pub mod value;
