@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from qfilter.errors import (
     CaptureError,
+    ControlError,
     Diagnostic,
     FirewallError,
     PacketError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CaptureError",
+    "ControlError",
     "Decision",
     "Diagnostic",
     "Explanation",

@@ -8,7 +8,8 @@
     ├── PrivilegeError     root or CAP_NET_ADMIN is missing
     ├── QueueError         the kernel's queue refused an operation: `operation`, `errno`
     │   └── QueueTakenError    another process holds the queue: `number`, `port_id`, `holder`
-    └── FirewallError      installing or removing kernel rules failed: `command`, `output`
+    ├── FirewallError      installing or removing kernel rules failed: `command`, `output`
+    └── ControlError       a running service cannot be asked, or refused what it was asked
 
 A subclass exists only where a caller acts differently on it. Messages are lower case, quote the value and say
 what was expected.
@@ -110,3 +111,7 @@ class FirewallError(QFilterError):
         self.command = command
         self.output = output.strip()
         super().__init__(f"{command}: {self.output or 'failed without a message'}")
+
+
+class ControlError(QFilterError):
+    """No service answers at a socket, or it refused, or what came over it is no message."""

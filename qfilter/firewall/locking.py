@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from qfilter.errors import FirewallError, PrivilegeError
@@ -17,8 +17,27 @@ _FOLDER = Path("/run")
 _PAUSE = 0.05
 
 
-class _HeldError(Exception):
+class HeldError(Exception):
     """Another process has the lock; its number."""
+
+
+def namespace_path(ending: str) -> Path:
+    """Where a file of the thread's network namespace stands: not in one that others can write to."""
+    return _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.{ending}"
+
+
+@contextmanager
+def hold(path: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold a file, which a process that dies lets go of; it is made with mode 0600 and removed at the end.
+
+    No link is followed. Raises HeldError when another process still holds it after `patience` seconds, and OSError.
+    """
+    descriptor = _take_within(path, patience)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager
@@ -42,21 +61,18 @@ def lock_or_holder(patience: float = 2.0) -> Iterator[str | None]:
     """
     tools.require_privilege("changing kernel rules")
     # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
-    path = _FOLDER / f"qfilter-{_NAMESPACE.stat().st_ino}.lock"
-    try:
-        descriptor = _take_within(path, patience)
-    except _HeldError as held:
-        yield str(held)
-        return
-    except PermissionError:
-        raise PrivilegeError(f"{path}: expected root, who alone can lock the kernel rules") from None
-    except OSError as error:
-        raise FirewallError(f"lock {path}", error.strerror or str(error)) from None
-    try:
-        yield None
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+    path = namespace_path("lock")
+    with ExitStack() as holding:
+        holder: str | None = None
+        try:
+            holding.enter_context(hold(path, patience))
+        except HeldError as held:
+            holder = str(held)
+        except PermissionError:
+            raise PrivilegeError(f"{path}: expected root, who alone can lock the kernel rules") from None
+        except OSError as error:
+            raise FirewallError(f"lock {path}", error.strerror or str(error)) from None
+        yield holder
 
 
 def _take_within(path: Path, seconds: float) -> int:
@@ -64,7 +80,7 @@ def _take_within(path: Path, seconds: float) -> int:
     while True:
         try:
             return _take(path)
-        except _HeldError:
+        except HeldError:
             if time.monotonic() >= until:
                 raise
         time.sleep(_PAUSE)
@@ -82,7 +98,7 @@ def _take(path: Path) -> int:
         except BlockingIOError:
             holder = os.read(descriptor, 16).decode("ascii", "replace") or "another"
             os.close(descriptor)
-            raise _HeldError(holder) from None
+            raise HeldError(holder) from None
         except BaseException:
             os.close(descriptor)
             raise

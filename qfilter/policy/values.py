@@ -5,7 +5,6 @@ The functions that take a text raise BadValueError, for readers that know its pl
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -391,18 +390,27 @@ def parse_duration(node: Node, scope: Scope) -> float | None:
     scalar = scalar_of(node, scope, "a duration such as 10m")
     if scalar is None:
         return None
-    found = _DURATION.fullmatch(scalar.text)
-    if isinstance(scalar.value, int | float):
-        seconds = math.inf if math.isnan(scalar.value) else scalar.value
-    elif found and found[0]:
-        counts = zip(found.groups(), _MILLISECONDS, strict=True)
-        seconds = sum(int(count or 0) * unit for count, unit in counts) / 1_000
-    else:
-        scope.problems.error("bad-value", scalar, f"duration {quoted(scalar.text)}: expected such as 90s, 10m or 1h30m")
+    try:
+        if isinstance(scalar.value, int | float):
+            return _duration(scalar.text, scalar.value)
+        return read_duration(scalar.text)
+    except BadValueError as error:
+        report(scope, scalar, error)
         return None
-    if not 0 < seconds <= MAX_DURATION:
-        scope.problems.error("out-of-range", scalar, f"duration {quoted(scalar.text)}: expected above 0 to 366d")
-        return None
+
+
+def read_duration(text: str) -> float:
+    """Seconds, above 0 to a year, from `90s`, `10m`, `1h30m` or `100ms`."""
+    found = _DURATION.fullmatch(text)
+    if found is None or not found[0]:
+        raise BadValueError("bad-value", f"duration {quoted(text)}: expected such as 90s, 10m or 1h30m")
+    counts = zip(found.groups(), _MILLISECONDS, strict=True)
+    return _duration(text, sum(int(count or 0) * unit for count, unit in counts) / 1_000)
+
+
+def _duration(text: str, seconds: float) -> float:
+    if not 0 < seconds <= MAX_DURATION:  # which is false for what is no number
+        raise BadValueError("out-of-range", f"duration {quoted(text)}: expected above 0 to 366d")
     return float(seconds)
 
 

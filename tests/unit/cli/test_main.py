@@ -14,6 +14,7 @@ import pytest
 from qfilter.cli import cli, schema
 from qfilter.errors import (
     CaptureError,
+    ControlError,
     FirewallError,
     PacketError,
     PrivilegeError,
@@ -45,6 +46,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (QueueError("bind queue 0", "refused"), 4, "error: bind queue 0: refused\n"),
         (QueueTakenError(0, 7, "process 7 (x)"), 4, "error: bind queue 0: already held by process 7 (x)"),
         (FirewallError("nft -f -", "line 1\nline 2"), 4, "error: nft -f -: line 1\nline 2\n"),
+        (ControlError("no service answers"), 1, "error: no service answers\n"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.xml"), 1, "error: out.xml: No space left on device\n"),
         (OSError(errno.EIO, os.strerror(errno.EIO)), 1, "error: Input/output error\n"),
         (ZeroDivisionError("by 0"), 5, "error: a fault of qfilter's own: ZeroDivisionError: by 0 ("),
@@ -76,6 +78,7 @@ def test_every_documented_error_has_a_code() -> None:
         "PrivilegeError",
         "QueueError",
         "FirewallError",
+        "ControlError",
     }
 
 
