@@ -77,13 +77,13 @@ class Channel:
             if sender[0] == _KERNEL:
                 return Datagram(bytes(self._view[:size]), bool(flags & socket.MSG_TRUNC))
 
-    def ask(self, kind: int, body: bytes) -> tuple[int, list[Datagram]]:
+    def ask(self, kind: int, body: bytes, earlier: list[Datagram] | None = None) -> tuple[int, list[Datagram]]:
         """The kernel's errno for a request, 0 for success, and what else arrived before the answer.
 
-        Raises OSError, with ENOBUFS when the answer itself was lost.
+        Raises OSError, with ENOBUFS when the answer itself was lost; `earlier` then has what arrived.
         """
+        earlier = [] if earlier is None else earlier
         sequence = self.send(kind, body, ACK)
-        earlier: list[Datagram] = []
         while (datagram := self.receive()) is not None:
             answer = next(decode_messages(datagram.data)) if not datagram.cut else None
             if answer is not None and answer.type == ERROR and answer.sequence == sequence:

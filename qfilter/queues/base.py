@@ -66,11 +66,14 @@ class QueueCounters:
 
 
 class OwnVerdicts:
-    """The queue's failures. `tell` may be set by whoever records them; what it raises is the record's loss alone."""
+    """The queue's failures, by `outcomes`, the policy's.
+
+    `tell` may be set by whoever records them; what it raises is the record's loss alone.
+    """
 
     def __init__(self, counters: QueueCounters, outcomes: Mapping[Reason, Kind]) -> None:
         self._counters = counters
-        self._outcomes = outcomes
+        self.outcomes = outcomes
         self.tell: Tell | None = None
 
     def attempt(self, work: Callable[[], Made], packet: Packet | None = None) -> Made | Kind:
@@ -82,7 +85,7 @@ class OwnVerdicts:
 
     def fail(self, reason: Reason, words: str, packet: Packet | None = None) -> Kind:
         """The configured outcome of a cause, drop where it has none."""
-        accepts = self._outcomes.get(reason) == Kind.ACCEPT
+        accepts = self.outcomes.get(reason) == Kind.ACCEPT
         return self._decide(Kind.ACCEPT if accepts else Kind.DROP, reason, words, packet)
 
     def drop(self, words: str, packet: Packet | None = None) -> Kind:
@@ -127,6 +130,16 @@ class PacketQueue(Protocol):
         packet, a judge or the kernel does is counted and not raised, but KeyboardInterrupt and SystemExit pass
         through. Raises QueueError only when the queue itself is gone.
         """
+
+    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+        """Ask the kernel for other settings, as when the queue was opened. Packets wait meanwhile, none is lost.
+
+        What was queued before was copied by the old settings; the next `receive` judges all of it. Raises QueueError,
+        and UnsupportedError for what this kernel cannot do.
+        """
+
+    def answer_by(self, *, mark_mask: int, failure: Mapping[Reason, Kind]) -> None:
+        """From the next packet on, reject by these bits of the mark, and fail by these outcomes."""
 
     def close(self) -> None:
         """Let go of the queue; the kernel drops what is still waiting in it. A second call does nothing."""

@@ -129,6 +129,16 @@ class IpQueue:
             self._take(bytes(memoryview(self._buffer)[:size]), bool(flags & socket.MSG_TRUNC), judge)
         return self.counters.received - before
 
+    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+        """Only what it is already: the answer to another mode would be lost among packets. See PacketQueue."""
+        if copy_range != self._copy_range:
+            message = f"copy range {copy_range} instead of {self._copy_range}: expected a restart"
+            raise QueueError("configure ip_queue", message)
+
+    def answer_by(self, *, mark_mask: int, failure: Mapping[Reason, Kind]) -> None:
+        """The outcomes of failures; nothing here can carry a mark. See PacketQueue."""
+        self.own.outcomes = failure
+
     def close(self) -> None:
         """Let go of the queue; the kernel drops what is still waiting in it. A second call does nothing."""
         self._socket.close()

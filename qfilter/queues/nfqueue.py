@@ -108,10 +108,7 @@ class NfQueue:
         """
         if mark_mask:
             shift(mark_mask)
-        supported = queue_flags()
-        if fail_open and not supported & ConfigFlag.FAIL_OPEN:
-            raise UnsupportedError("on_failure.queue_full: accept: this kernel cannot let packets past a full queue")
-        wanted = ConfigFlag.UID_GID | ConfigFlag.GSO | (ConfigFlag.FAIL_OPEN if fail_open else ConfigFlag(0))
+        flags = _flags(fail_open)
         package = netfilterqueue.NetfilterQueue()
         # Held by a child process, the socket would keep the queue bound after our death.
         os.set_inheritable(package.get_fd(), False)
@@ -123,7 +120,7 @@ class NfQueue:
             raise
         try:
             queue._bind()
-            queue._configure(copy_range, length, wanted & supported, socket_buffer)
+            queue._configure(copy_range, length, flags, socket_buffer)
         except BaseException:
             queue.close()
             raise
@@ -143,6 +140,20 @@ class NfQueue:
         self._judge = judge
         self._package.run_socket(self)  # type: ignore[arg-type]  # it calls `recv` and nothing else
         return self.counters.received - before
+
+    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+        """Asks for other settings, see PacketQueue."""
+        self.warnings = ()
+        try:
+            self._configure(copy_range, length, _flags(fail_open), socket_buffer)
+        except OSError as error:
+            raise QueueError(f"configure queue {self.number}", error.strerror or str(error), error.errno or 0) from None
+
+    def answer_by(self, *, mark_mask: int, failure: Mapping[Reason, Kind]) -> None:
+        """Answers by other bits and outcomes, see PacketQueue."""
+        if mark_mask:
+            shift(mark_mask)
+        self._mark_mask, self.own.outcomes = mark_mask, failure
 
     def close(self) -> None:
         """Unbinds; the kernel drops what is still waiting in the queue."""
@@ -187,11 +198,15 @@ class NfQueue:
                 self.warnings += (f"queue {self.number}: this kernel does not support {flag.name}",)
         self._channel.never_refuse()
         config = encode_config(self.number, copy=(CopyMode.PACKET, copy_range), length=length, flags=flags)
-        answer, earlier = self._channel.ask(CONFIG, config)
+        earlier: list[Datagram] = []
+        try:
+            answer, _ = self._channel.ask(CONFIG, config, earlier)
+        finally:
+            # The kernel answers behind what it queued before: all that has the old settings is here now.
+            for datagram in earlier:
+                self._take(datagram)
         if answer:
             raise QueueError(f"configure queue {self.number}", os.strerror(answer), answer)
-        for datagram in earlier:
-            self._take(datagram)
 
     def _read(self) -> None:
         for _ in range(_BATCH):
@@ -321,6 +336,14 @@ class NfQueue:
 
     def _name(self, index: int) -> str | None:
         return self._links.name(index) if index else None
+
+
+def _flags(fail_open: bool) -> ConfigFlag:
+    supported = queue_flags()
+    if fail_open and not supported & ConfigFlag.FAIL_OPEN:
+        raise UnsupportedError("on_failure.queue_full: accept: this kernel cannot let packets past a full queue")
+    wanted = ConfigFlag.UID_GID | ConfigFlag.GSO | (ConfigFlag.FAIL_OPEN if fail_open else ConfigFlag(0))
+    return wanted & supported
 
 
 def _is_ip(queued: QueuedPacket) -> bool:
