@@ -101,6 +101,9 @@ def _others(event: Event) -> str:
         case EventType.RULES:
             differences = event.get("differences")
             return f"differ: {_compact(differences)}" if differences else "as they should be"
+        case EventType.RELOAD:
+            said = _compact(event.get("problems") or event.get("changes") or "nothing means otherwise")
+            return f"{visible(event.get('outcome'))} {visible(event.get('file'))}: {said}"
     return losses(event)
 
 

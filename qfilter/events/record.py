@@ -2,7 +2,7 @@
 
     timestamp   RFC 3339 in UTC with microseconds: the packet's own time where the queue gives one
     type        `verdict`, `failure` (a failure cause decided), `start`, `stop`, `queue`,
-                `rules`, `lost`
+                `rules`, `reload`, `lost`
     policy      SHA-256 of the policy in force, hex (of a packet or a service, not of `lost`)
 
 Of `verdict` and `failure`; what a packet does not have is null:
@@ -22,7 +22,9 @@ Of `verdict` and `failure`; what a packet does not have is null:
 
 Of `lost`: `count`, how many events could not be written before this one. `start` and `stop` say what
 is in force and what was counted, `queue` what a queue has lost since it was bound. Of `rules`: `differences` between
-the kernel rules and the policy's, a sentence each; none when they agree again.
+the kernel rules and the policy's, a sentence each; none when they agree again. Of `reload`, whose `policy` is the one
+in force behind it: `file` that was to be put in force, `outcome` (`reloaded` or `refused`), `changes` (what the new
+policy means otherwise, a line each) and `problems` (why it was refused, a line each, with file:line:column).
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class EventType(StrEnum):
     LOST = "lost"
     QUEUE = "queue"
     RULES = "rules"
+    RELOAD = "reload"
 
 
 def worth_recording(verdict: Verdict) -> bool:
