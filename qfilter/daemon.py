@@ -12,35 +12,54 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
 from qfilter import firewall
 from qfilter.compiler import compile_policy
+from qfilter.control import live
+from qfilter.control.changes import changes, first_step, needs_restart
+from qfilter.control.heritage import kept_flows
+from qfilter.control.messages import Changed, ChangeSet, ElementState, Refused, Reloaded, Sets, Stats, Status
+from qfilter.control.orders import Orders
+from qfilter.control.place import listening
+from qfilter.control.server import ControlServer
 from qfilter.engine.base import Engine
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
-from qfilter.errors import PolicyError, PrivilegeError, QueueError, UnsupportedError
+from qfilter.errors import (
+    ControlError,
+    FirewallError,
+    PolicyError,
+    PrivilegeError,
+    QFilterError,
+    QueueError,
+    UnsupportedError,
+)
 from qfilter.events.outputs import Outputs
-from qfilter.events.record import EventType, event, failure_event, verdict_event, worth_recording
+from qfilter.events.record import EventType, event, failure_event, rfc3339, verdict_event, worth_recording
 from qfilter.firewall.watch import EVERY
 from qfilter.model.packet import Packet
-from qfilter.model.plan import Capabilities, Plan
+from qfilter.model.plan import Capabilities, KernelRules, Plan
 from qfilter.model.policy import Backend, Policy, Target
 from qfilter.model.report import Report
 from qfilter.model.verdict import Verdict
 from qfilter.netlink.capabilities import queue_flags
 from qfilter.netlink.nfnetlink import ConfigFlag
 from qfilter.netlink.queues import BoundQueue, bound_queues
+from qfilter.policy.load import load
 from qfilter.queues import ip_queue
 from qfilter.queues.base import PacketQueue
 from qfilter.queues.nfqueue import NfQueue
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at what the queues lost."""
+_MOST_PROBLEMS = 20
+"""Of a refused policy, on standard error and in its event; who asked is told all."""
 
 
 def capabilities(policy: Policy, *, install: bool = True) -> Capabilities:
@@ -85,18 +104,22 @@ class Service:
         keep_rules: bool = False,
         compare_every: float = EVERY,
         say: Callable[[str], None] | None = None,
+        control: Path | None = None,
     ) -> None:
         """`compare_every` are the seconds between two looks at the kernel rules; `say` is told what an operator must
-        know at once, in another thread."""
+        know at once, in another thread; `control` is the path of the socket that the service answers at."""
         self.plan = plan
         self._outputs = outputs or Outputs()
         self._keep_rules = keep_rules
         self._compare_every = compare_every
         self._say = say
+        self._control = control
         self._engine: Engine = ReferenceEngine(plan.policy)
         self._queues: tuple[PacketQueue, ...] = ()
         self._losses: tuple[Mapping[str, object], ...] = ()
         self._busy = threading.Lock()
+        self._turn = threading.Lock()
+        self._changing = threading.Lock()
         # Not an Event: its lock may be held by the very thread that a signal interrupts.
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._failure: BaseException | None = None
@@ -104,7 +127,10 @@ class Service:
         self._draining = False
         self._looked = 0.0
         self._unrecorded = 0
+        self._installed: KernelRules | None = None
         self._watch: firewall.Watch | None = None
+        self._reloads: Orders | None = None
+        self._started = self._since = 0.0
         self._undo = ExitStack()
 
     def start(self) -> None:
@@ -112,6 +138,7 @@ class Service:
         with ExitStack() as undo:
             if self.plan.kernel is not None:
                 undo.enter_context(firewall.lock())
+            listener = None if self._control is None else undo.enter_context(listening(self._control))
             self._queues = _open_queues(self.plan, undo)
             for queue in self._queues:
                 queue.own.tell = self._record_own
@@ -120,10 +147,15 @@ class Service:
             undo.callback(self._record_stop)
             self._start_thread(undo)
             if self.plan.kernel is not None:
-                firewall.install(self.plan.kernel)
+                self._install(self.plan.kernel)
                 undo.callback(self._remove_rules)
-                self._watch = firewall.Watch(self.plan.kernel, self._tell_differences, every=self._compare_every)
-                undo.callback(self._watch.close)
+                self._watch = self._start_watch(self.plan.kernel)
+                undo.callback(self._close_watch)
+            self._started = self._since = time.time()
+            self._reloads = Orders(self.reload, name="qfilter-reload")
+            undo.callback(self._reloads.close)
+            if listener is not None:
+                undo.callback(ControlServer(listener, self).close)
             self._undo = undo.pop_all()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -156,6 +188,70 @@ class Service:
         """Ask for the kernel rules to be installed again, where somebody changed them. Safe in a signal handler."""
         if self._watch is not None:
             self._watch.repair()
+
+    def reload_soon(self) -> None:
+        """Ask for the policy's file to be read and put in force again; `say` is told how that ended.
+
+        Safe in a signal handler.
+        """
+        if self._reloads is not None:
+            self._reloads.give()
+
+    def reload(self, path: str | None = None) -> Reloaded | Refused:
+        """Put the policy of a file in force, or the present one's file again, between two packets.
+
+        A policy that does not load, fails its own tests, does not compile or needs a restart changes nothing. Dynamic
+        sets, limits, counters and flows go on by name, see `control.heritage` for flows. Never raises.
+        """
+        with self._changing:
+            file = self.plan.policy.path if path is None else path
+            try:
+                outcome = self._reload(file)
+            except PolicyError as error:
+                outcome = Refused(problem="", diagnostics=error.diagnostics)
+            except (QFilterError, OSError) as error:
+                outcome = Refused(problem=str(error))
+            except Exception as fault:  # noqa: BLE001 - the next one may succeed
+                outcome = Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}")
+            self._tell_reload(file, outcome)
+        return outcome
+
+    def status(self) -> Status:
+        """What is in force."""
+        return Status(
+            process=os.getpid(),
+            engine=self._engine.name,
+            digest=self.plan.policy.digest,
+            started=rfc3339(self._started),
+            since=rfc3339(self._since),
+            in_force=self.in_force,
+            queues=self._losses,
+        )
+
+    def stats(self) -> Stats:
+        """What has been counted so far, and what the queues had lost a moment ago."""
+        return Stats(report=self.report(), queues=self._losses)
+
+    def sets(self) -> Sets:
+        """Every set, and how much is in it."""
+        with self._changing:
+            return live.sets(self.plan.policy, self.report().sets)
+
+    def elements(self, name: str) -> Iterator[ElementState] | Refused:
+        """What is in a set at this moment."""
+        try:
+            with self._changing:
+                return live.elements(self._engine, name, self._held)
+        except ControlError as error:
+            return Refused(problem=str(error))
+
+    def change_set(self, change: ChangeSet) -> Changed | Refused:
+        """Add to a dynamic set, take from it, or empty it."""
+        try:
+            with self._changing:
+                return live.change(self._engine, change, self._held)
+        except ControlError as error:
+            return Refused(problem=str(error))
 
     def close(self) -> None:
         """Remove the rules, decide what is queued, let the queues go. A second call does nothing.
@@ -197,7 +293,7 @@ class Service:
 
     def report(self) -> Report:
         """What has been counted so far."""
-        with self._busy:
+        with self._held():
             return self._engine.report()
 
     def __enter__(self) -> Self:
@@ -210,6 +306,107 @@ class Service:
         self.close()
         if error is None and self._failure is not None:
             raise self._failure
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The engine and the queues for the calling thread. Whoever waits comes next, however busy the other is."""
+        with self._turn:
+            self._busy.acquire()
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _reload(self, file: str) -> Reloaded | Refused:
+        before = self.plan
+        kernel = before.kernel
+        plan = prepare(load(file), install=kernel is not None, backend=None if kernel is None else kernel.backend)
+        if problems := needs_restart(before, plan):
+            return Refused(problem="", diagnostics=problems)
+        self._replace(plan)
+        policy = plan.policy
+        return Reloaded(
+            file=policy.path,
+            digest=policy.digest,
+            changes=changes(before.policy, policy),
+            warnings=policy.warnings,
+        )
+
+    def _replace(self, plan: Plan) -> None:
+        """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
+        before = self.plan
+        with self._unwatched(watched=plan.kernel == before.kernel):
+            try:
+                self._bring_in(plan)
+            except Exception as error:
+                try:
+                    self._bring_in(before)
+                except QFilterError as worse:
+                    raise FirewallError("reload", f"{error}\nand the old policy is not whole: {worse}") from None
+                raise
+
+    def _bring_in(self, plan: Plan) -> None:
+        """Kernel rules that are right for both policies, then the new policy, then the kernel rules of that alone."""
+        if plan.kernel is not None and self.plan.kernel is not None:
+            self._install(first_step(self.plan.kernel, plan.kernel))
+        self._switch(plan)
+        if plan.kernel is not None:
+            self._install(plan.kernel)
+
+    def _switch(self, plan: Plan) -> None:
+        engine: Engine = ReferenceEngine(plan.policy)
+        engine.inherit(self._engine, kept_flows(self.plan.policy, plan.policy))
+        settings = plan.policy.queue
+        with self._held():
+            for queue in self._queues:
+                queue.configure(
+                    copy_range=plan.copy_range,
+                    length=settings.length,
+                    fail_open=plan.fail_open,
+                    socket_buffer=settings.socket_buffer,
+                )
+                # What waited was copied as far as the old policy looks, and may be of a hook that it alone has.
+                queue.receive(self._judge)
+            for queue in self._queues:
+                queue.answer_by(mark_mask=plan.mark_mask, failure=plan.policy.on_failure)
+            self.plan, self._engine, self._since = plan, engine, time.time()
+
+    def _install(self, rules: KernelRules) -> None:
+        if rules != self._installed:
+            firewall.install(rules)
+            self._installed = rules
+
+    @contextmanager
+    def _unwatched(self, *, watched: bool) -> Iterator[None]:
+        """Without anybody who compares the kernel rules with the old policy's, unless they stay as they are."""
+        if watched or self._watch is None:
+            yield
+            return
+        self._watch.close()
+        try:
+            yield
+        finally:
+            if self.plan.kernel is not None:
+                self._watch = self._start_watch(self.plan.kernel)
+
+    def _start_watch(self, rules: KernelRules) -> firewall.Watch:
+        return firewall.Watch(rules, self._tell_differences, every=self._compare_every)
+
+    def _close_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+    def _tell_reload(self, file: str, outcome: Reloaded | Refused) -> None:
+        if isinstance(outcome, Reloaded):
+            word, changed, problems = "reloaded", list(outcome.changes), list[str]()
+            said = f"reloaded {file}"
+        else:
+            word, changed, problems = "refused", [], _problems(outcome)
+            said = f"{file} refused: the policy before it stays in force"
+        self._record(EventType.RELOAD, {"file": file, "outcome": word, "changes": changed, "problems": problems})
+        if self._say is not None:
+            for line in (*problems, said):
+                self._say(line)
 
     def _start_thread(self, undo: ExitStack) -> None:
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -256,7 +453,7 @@ class Service:
             self._ended.put(None)
 
     def _receive(self, queue: PacketQueue) -> int:
-        with self._busy:
+        with self._held():
             return queue.receive(self._judge)
 
     def _drain(self, queue: PacketQueue) -> None:
@@ -321,6 +518,12 @@ class Service:
             if each != before:
                 self._record(EventType.QUEUE, each)
         self._losses = losses
+
+
+def _problems(refused: Refused) -> list[str]:
+    found = [str(diagnostic) for diagnostic in refused.diagnostics[:_MOST_PROBLEMS]]
+    more = len(refused.diagnostics) - len(found)
+    return [*found, *([f"and {more:,} more"] if more else []), *([refused.problem] if refused.problem else [])]
 
 
 def _bound() -> Mapping[int, BoundQueue] | None:

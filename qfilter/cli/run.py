@@ -6,12 +6,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import click
 
 from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_diagnostics
+from qfilter.control.place import default_path
 from qfilter.daemon import Service, prepare
 from qfilter.events.line import in_force, losses
 from qfilter.events.outputs import Outputs
@@ -41,6 +43,7 @@ from qfilter.policy.load import load
     show_default=True,
     help="Seconds between two looks at whether somebody changed the kernel rules.",
 )
+@click.option("--control", type=click.Path(), help="Socket for `qfilter reload`, `set`, `stats` and `status`.")
 @backend_option
 def command(
     policy: str,
@@ -50,21 +53,23 @@ def command(
     captures: str,
     form: str,
     compare: float,
+    control: str | None,
     backend: Backend | None,
 ) -> None:
     """Put POLICY in force: check it, run its tests, bind its queues, install the kernel rules, judge until SIGTERM.
 
     At the end, which Ctrl-C brings about too, the kernel rules are removed, then the queues are let go, and the table
-    of rules is printed. SIGHUP opens the events file anew. When somebody changes the kernel rules, an event and a line
-    say so, and SIGUSR1 installs them again. When serving fails, the kernel rules stay, so that nothing passes for it;
-    `qfilter remove` takes them away.
+    of rules is printed. SIGHUP opens the events file anew and puts POLICY in force again, as `qfilter reload` does.
+    When somebody changes the kernel rules, an event and a line say so, and SIGUSR1 installs them again. When serving
+    fails, the kernel rules stay, so that nothing passes for it; `qfilter remove` takes them away.
     """
     loaded = load(policy)
     write_diagnostics(loaded.warnings)
     plan = prepare(loaded, install=not no_install, backend=backend)
     lines = form == "line" or (form == "auto" and sys.stdout.isatty())
     outputs = _outputs(form, lines, events, captures)
-    service = Service(plan, outputs, keep_rules=keep_rules, compare_every=compare, say=_say)
+    place = default_path() if control is None else Path(control)
+    service = Service(plan, outputs, keep_rules=keep_rules, compare_every=compare, say=_say, control=place)
     try:
         with _signals(service, outputs), closing(outputs), service:
             _say_start(service, lines)
@@ -79,13 +84,14 @@ def _signals(service: Service, outputs: Outputs) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         service.stop()
 
-    def reopen(_number: int, _frame: FrameType | None) -> None:
+    def again(_number: int, _frame: FrameType | None) -> None:
         outputs.reopen()
+        service.reload_soon()
 
     def repair(_number: int, _frame: FrameType | None) -> None:
         service.repair()
 
-    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reopen, signal.SIGUSR1: repair}
+    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: again, signal.SIGUSR1: repair}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield

@@ -7,21 +7,34 @@ from dataclasses import replace
 import click
 
 from qfilter import firewall
+from qfilter.cli.control import control_option
 from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_json
+from qfilter.control.client import ControlClient
+from qfilter.control.messages import Status as Service
 from qfilter.daemon import prepare
+from qfilter.errors import ControlError, PrivilegeError
+from qfilter.events.line import in_force
 from qfilter.model.policy import Backend
 from qfilter.netlink.queues import BoundQueue, bound_queues, holder
 from qfilter.policy.load import load
+
+_PATIENCE = 3.0
+"""Seconds for the service to answer."""
 
 
 @click.command("status", epilog="Example: sudo qfilter status rules/gateway.yaml")
 @click.argument("policy", type=click.Path(), required=False)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@control_option
 @backend_option
 @click.pass_context
-def command(context: click.Context, policy: str | None, form: str, backend: Backend | None) -> None:
-    """Show qfilter's kernel rules and every bound queue. With POLICY, tell what differs from it; exit code 1 if any.
+def command(
+    context: click.Context, policy: str | None, form: str, control: str | None, backend: Backend | None
+) -> None:
+    """Show what is in force, qfilter's kernel rules and every bound queue.
+
+    With POLICY, tell what the kernel rules differ in from it; exit code 1 if any.
 
     Rules whose queue nobody holds differ too.
     """
@@ -29,11 +42,42 @@ def command(context: click.Context, policy: str | None, form: str, backend: Back
     found = firewall.status(kernel)
     queues = bound_queues()
     status = _with_unheld(found, queues, differs=kernel is not None)
+    service = _ask(control)
     if form == "json":
-        write_json(_as_dict(status, queues))
+        answer = None if isinstance(service, str) else _service_as_dict(service)
+        write_json({"service": answer, **_as_dict(status, queues)})
     else:
+        click.echo(service if isinstance(service, str) else _in_words(service))
         _tell(status, queues)
     context.exit(1 if status.differences else 0)
+
+
+def _ask(control: str | None) -> Service | str:
+    """What the service says, or why it says nothing: the kernel's side is shown all the same."""
+    try:
+        with ControlClient(control, timeout=_PATIENCE) as client:
+            return client.status()
+    except (ControlError, PrivilegeError) as error:
+        return str(error)
+
+
+def _in_words(service: Service) -> str:
+    return (
+        f"in force: {in_force(service.in_force)}\n"
+        f"    since {service.since}, process {service.process}, engine {service.engine}, policy {service.digest}"
+    )
+
+
+def _service_as_dict(service: Service) -> dict[str, object]:
+    return {
+        "process": service.process,
+        "engine": service.engine,
+        "policy": service.digest,
+        "started": service.started,
+        "since": service.since,
+        "in_force": service.in_force,
+        "queues": service.queues,
+    }
 
 
 def _with_unheld(status: firewall.Status, queues: dict[int, BoundQueue], *, differs: bool) -> firewall.Status:

@@ -20,6 +20,8 @@ class Engine(Protocol):
     Names of sets are names of the policy's dynamic sets; any other raises KeyError.
     """
 
+    name: str
+    """What `--engine` calls it."""
     policy: Policy
 
     def inherit(self, former: Self, flows: Mapping[str, Position]) -> None:

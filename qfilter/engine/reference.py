@@ -64,6 +64,8 @@ class _Evaluation:
 class ReferenceEngine:
     """One policy in force, with its live sets, limits, flows and counts. Not safe to share between threads."""
 
+    name = "reference"
+
     def __init__(self, policy: Policy, clock: Clock | None = None) -> None:
         self.policy = policy
         self._clock = clock or Clock()
