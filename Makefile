@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; the second time that costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check clean
+.PHONY: help setup run test bench check clean
 MAKEFLAGS += --no-print-directory
 bin := .venv/bin
 export PYO3_PYTHON := $(CURDIR)/$(bin)/python
@@ -40,6 +40,10 @@ run: setup ## the demonstration in a private lab; with HOST=1 POLICY=file on thi
 test: setup ## all tests; as root also those on real queues
 	@$(cargo) test $(workspace) --workspace --locked --quiet
 	@$(bin)/pytest
+
+bench: setup ## measure (as root, about an hour) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
+	@benchmarks/setup
+	@$(bin)/python -m benchmarks $(ARGS)
 
 # What some systems package apart from cargo is asked only where it is.
 where_installed = if $(cargo) $1 --version >/dev/null 2>&1; then $(cargo) $1 $2; else echo 'check: no cargo $1 here, left out'; fi

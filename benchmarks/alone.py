@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks import policies, subjects
 from benchmarks.arena import Arena, Usage
-from benchmarks.build import CACHE
+from benchmarks.build import SCRATCH
 from benchmarks.results import Results
 from benchmarks.subjects import Subject
 from tests.lab.process import ROOT, LabError, run
@@ -120,9 +120,8 @@ def _load(policy: Path) -> tuple[dict[str, float], Path]:
 
 def _capture(packets: int) -> Path:
     """A pcap of that many small UDP packets on Ethernet; a fourth is selected by `policies.capture`."""
-    path = CACHE / f"capture-{packets}.pcap"
+    path = SCRATCH / f"capture-{packets}.pcap"
     if not path.exists():
-        CACHE.mkdir(exist_ok=True)
         with path.open("wb") as file:
             file.write(_HEADER.pack(0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1))
             file.writelines(_records(packets))

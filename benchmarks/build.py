@@ -1,22 +1,26 @@
-"""The C programs in c/, compiled into a folder that git ignores."""
+"""The C programs in c/, compiled, and a folder for everything else that a run makes for itself."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.lab.process import run
 
-FOLDER = Path(__file__).parent
-CACHE = FOLDER / ".cache"
-"""Everything that can be made again: programs, policies, captures."""
-
+_SOURCES = Path(__file__).parent / "c"
 _FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
+_temporary = TemporaryDirectory(prefix="qfilter-bench-")
+
+SCRATCH = Path(_temporary.name)
+"""Programs, policies, captures: outside the checkout, so that root leaves nothing in it, and gone with this process."""
+# Cargo runs as the checkout's owner and reads plan documents here.
+SCRATCH.chmod(0o755)
 
 
+@functools.cache
 def program(name: str) -> str:
-    """The path of a compiled c/NAME.c, compiling it when it is older than its source."""
-    source, binary = FOLDER / "c" / f"{name}.c", CACHE / name
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-        CACHE.mkdir(exist_ok=True)
-        run(["cc", *_FLAGS, "-o", str(binary), str(source)], timeout=60.0)
+    """The path of c/NAME.c compiled."""
+    binary = SCRATCH / name
+    run(["cc", *_FLAGS, "-o", str(binary), str(_SOURCES / f"{name}.c")], timeout=60.0)
     return str(binary)

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks import policies, subjects
 from benchmarks.arena import Arena
-from benchmarks.build import CACHE
+from benchmarks.build import SCRATCH
 from benchmarks.results import Results
 from benchmarks.subjects import Pids
 from tests.lab.process import LabError, wait_until
@@ -43,7 +43,7 @@ def reload_under_flood(which: str) -> int:
     kernel could not queue, because the queue was full, has no number there and does not count; what it numbered but
     could not deliver to the socket it counts itself, and that is taken off. Both policies must have been seen in force.
     """
-    policy = CACHE / "generations.yaml"
+    policy = SCRATCH / "generations.yaml"
     shutil.copy(policies.generation(1), policy)
     with Arena() as arena, subjects.engine(which, "", policy).place(arena) as pids, _marks(arena) as seen:
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.arena import FLOOD_PORTS, OTHER_PORT
-from benchmarks.build import CACHE
+from benchmarks.build import SCRATCH
 
 CLIENT_NET, SERVER_NET = "192.0.2.0/24", "198.51.100.0/24"
 
@@ -129,15 +129,13 @@ def _head(default: str = "drop", queues: int = 1) -> str:
 
 
 def _blocklist(entries: int, more: str = "") -> str:
-    file = CACHE / f"addresses-{entries}.txt"
+    file = SCRATCH / f"addresses-{entries}.txt"
     if not file.exists():
-        CACHE.mkdir(exist_ok=True)
         file.write_text("".join(f"{address}\n" for address in addresses(entries)))
     return f"sets:\n  blocklist: {{type: address, file: {file.name}{more}}}\n"
 
 
 def _write(name: str, *parts: str) -> Path:
-    CACHE.mkdir(exist_ok=True)
-    path = CACHE / f"{name}.yaml"
+    path = SCRATCH / f"{name}.yaml"
     path.write_text("".join(parts))
     return path
