@@ -185,6 +185,7 @@ impl Watch {
             slots: Slots::new(LARGEST),
             known: BTreeMap::new(),
             listing: false,
+            lost: false,
         };
         watch.list()?;
         while watch.listing {
