@@ -1,0 +1,192 @@
+//! What each rule and its ancestors demand of each field, as regions that are kept once however many rules share them.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::region::{Kind, Region};
+use crate::fields::Field;
+use crate::plan::{Action, Condition, Plan, Test};
+
+/// Number of a region in its [`Pool`].
+pub type RegionId = u32;
+
+const ALL_HOOKS: u8 = 0b1_1111;
+
+/// The regions of one field that rules name.
+pub struct Pool {
+    kind: Kind,
+    regions: Vec<Rc<Region>>,
+    numbers: HashMap<Rc<Region>, RegionId>,
+    named: HashMap<(bool, usize), Option<RegionId>>,
+    complements: HashMap<RegionId, RegionId>,
+    intersections: HashMap<(RegionId, RegionId), RegionId>,
+}
+
+impl Pool {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            regions: Vec::new(),
+            numbers: HashMap::new(),
+            named: HashMap::new(),
+            complements: HashMap::new(),
+            intersections: HashMap::new(),
+        }
+    }
+
+    /// What its values are.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Each region once, by number.
+    pub fn regions(&self) -> &[Rc<Region>] {
+        &self.regions
+    }
+
+    fn keep(&mut self, region: Region) -> RegionId {
+        if let Some(number) = self.numbers.get(&region) {
+            return *number;
+        }
+        let (region, number) = (Rc::new(region), self.regions.len() as RegionId);
+        self.regions.push(Rc::clone(&region));
+        self.numbers.insert(region, number);
+        number
+    }
+
+    /// Large sets are read once, however many rules name them.
+    fn of_test(&mut self, test: &Test, plan: &Plan) -> Option<RegionId> {
+        let name = match test {
+            Test::Set(index) => (true, *index),
+            Test::Addresses(index) => (false, *index),
+            Test::Not(inner) => return self.of_test(inner, plan).map(|region| self.not(region)),
+            _ => return Region::of(test, self.kind, plan).map(|region| self.keep(region)),
+        };
+        if let Some(known) = self.named.get(&name) {
+            return *known;
+        }
+        let region = Region::of(test, self.kind, plan).map(|region| self.keep(region));
+        self.named.insert(name, region);
+        region
+    }
+
+    fn not(&mut self, region: RegionId) -> RegionId {
+        if let Some(known) = self.complements.get(&region) {
+            return *known;
+        }
+        let complement = self.keep((*self.regions[region as usize]).clone().not());
+        self.complements.insert(region, complement);
+        complement
+    }
+
+    fn and(&mut self, one: RegionId, other: RegionId) -> RegionId {
+        let pair = (one.min(other), one.max(other));
+        if one == other {
+            return one;
+        }
+        if let Some(known) = self.intersections.get(&pair) {
+            return *known;
+        }
+        let [one, other] = [one, other].map(|region| (*self.regions[region as usize]).clone());
+        let both = self.keep(one.and(other));
+        self.intersections.insert(pair, both);
+        both
+    }
+}
+
+/// What rules demand.
+pub struct Constraints {
+    /// By field.
+    pub pools: Vec<Option<Pool>>,
+    /// By rule: what it and its ancestors together demand, a region a field.
+    pub demands: Vec<Vec<(Field, RegionId)>>,
+    /// By rule: its own conjuncts, and of which field's demand each is a part.
+    pub conjuncts: Vec<Vec<(Option<Field>, Condition)>>,
+}
+
+impl Constraints {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let marks = plan
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.actions)
+            .any(|action| matches!(action, Action::Mark { .. }));
+        let pool = |field| {
+            Kind::of(field)
+                .filter(|_| field != Field::Mark || !marks)
+                .map(Pool::new)
+        };
+        let mut this = Self {
+            pools: crate::fields::FIELDS.iter().map(|(field, _)| pool(*field)).collect(),
+            demands: Vec::with_capacity(plan.rules.len()),
+            conjuncts: Vec::with_capacity(plan.rules.len()),
+        };
+        let mut ancestors: Vec<usize> = Vec::new();
+        for (i, rule) in plan.rules.iter().enumerate() {
+            ancestors.retain(|ancestor| i < plan.rules[*ancestor].end);
+            let mut demands = ancestors
+                .last()
+                .map_or_else(Vec::new, |parent| this.demands[*parent].clone());
+            if rule.hooks != 0 && rule.hooks & ALL_HOOKS != ALL_HOOKS {
+                let hooks = Region::bytes(|hook| hook < 8 && rule.hooks >> hook & 1 != 0);
+                this.demand(&mut demands, Field::Hook, |pool| Some(pool.keep(hooks)));
+            }
+            let mut conjuncts = Vec::new();
+            flatten(&rule.condition, &mut |condition| {
+                let field = match condition {
+                    Condition::Field(field, 0, test) => this
+                        .demand(&mut demands, *field, |pool| pool.of_test(test, plan))
+                        .then_some(*field),
+                    _ => None,
+                };
+                conjuncts.push((field, condition.clone()));
+            });
+            this.demands.push(demands);
+            this.conjuncts.push(conjuncts);
+            ancestors.push(i);
+        }
+        this
+    }
+
+    /// The number of what a rule demands of a field.
+    pub fn region(&self, rule: usize, field: Field) -> Option<RegionId> {
+        self.demands[rule]
+            .iter()
+            .find(|(other, _)| *other == field)
+            .map(|(_, region)| *region)
+    }
+
+    /// What a rule demands of a field.
+    pub fn demand_of(&self, rule: usize, field: Field) -> Option<&Region> {
+        let region = self.region(rule, field)?;
+        Some(&self.pools[field as usize].as_ref()?.regions()[region as usize])
+    }
+
+    /// Adds a demand where the field is indexed and the region can be said; says whether it did.
+    fn demand(
+        &mut self,
+        demands: &mut Vec<(Field, RegionId)>,
+        field: Field,
+        region: impl FnOnce(&mut Pool) -> Option<RegionId>,
+    ) -> bool {
+        let Some((pool, region)) = self.pools[field as usize].as_mut().and_then(|pool| {
+            let region = region(pool)?;
+            Some((pool, region))
+        }) else {
+            return false;
+        };
+        match demands.iter_mut().find(|(other, _)| *other == field) {
+            Some((_, before)) => *before = pool.and(*before, region),
+            None => demands.push((field, region)),
+        }
+        true
+    }
+}
+
+fn flatten<'p>(condition: &'p Condition, take: &mut impl FnMut(&'p Condition)) {
+    match condition {
+        Condition::All(inner) => inner.iter().for_each(|each| flatten(each, take)),
+        other => take(other),
+    }
+}

@@ -1,0 +1,232 @@
+//! Which rules a packet can match at all, whatever their number.
+//!
+//! Each *dimension* is a field that rules test at the top level of their conditions. The values of the field fall into
+//! classes between which no rule distinguishes; each class has a vector, the rules that it does not rule out. A packet's
+//! *candidates* are the rules in all of its vectors. A rule that is no candidate is certainly false, by its own condition or
+//! by an ancestor's; of a candidate all of whose dimensions are known only its *residual* is left to ask.
+
+mod choose;
+mod constraints;
+mod dimension;
+mod region;
+mod vectors;
+
+#[cfg(test)]
+mod tests;
+
+use crate::fields::{FIELDS, Field};
+use crate::plan::{Condition, Plan};
+use crate::value::Value;
+
+use self::choose::{MOST_DIMENSIONS, choose};
+use self::constraints::Constraints;
+use self::dimension::Dimension;
+use self::vectors::{CHUNK_BITS, Chunk, VectorId, WORD_CHUNKS};
+
+/// The matcher of a plan.
+#[derive(Debug)]
+pub struct Index {
+    rules: usize,
+    dimensions: Vec<Dimension>,
+    residuals: Vec<Box<[Condition]>>,
+    undecided: Vec<Field>,
+}
+
+/// Memory of one thread for one packet's candidates.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    length: usize,
+    vectors: [(u8, VectorId); MOST_DIMENSIONS],
+    all_known: bool,
+    chunk: usize,
+    candidates: Chunk,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            vectors: [(0, 0); MOST_DIMENSIONS],
+            all_known: false,
+            chunk: usize::MAX,
+            candidates: Chunk::EMPTY,
+        }
+    }
+}
+
+impl Scratch {
+    /// Whether no dimension was unknown, so that the residuals decide. Says nothing when there is no candidate.
+    pub fn all_known(&self) -> bool {
+        self.all_known
+    }
+}
+
+/// What an index is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Structure {
+    /// Rules of the plan.
+    pub rules: usize,
+    /// In the order in which they are looked at.
+    pub dimensions: Vec<DimensionStructure>,
+    /// Fields that rules test and that are left to their residuals, because they would not spare enough.
+    pub residual: Vec<Field>,
+    /// Memory of the dimensions.
+    pub bytes: usize,
+}
+
+/// What a dimension is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DimensionStructure {
+    /// Whose values these are.
+    pub field: Field,
+    /// Classes of values between which rules distinguish.
+    pub classes: usize,
+    /// Different vectors of rules among them.
+    pub vectors: usize,
+    /// Different chunks of 512 rules in those.
+    pub chunks: usize,
+    /// Memory.
+    pub bytes: usize,
+}
+
+impl Index {
+    /// Of a plan.
+    pub fn build(plan: &Plan) -> Self {
+        Self::assemble(plan, choose)
+    }
+
+    fn assemble(plan: &Plan, choose: impl FnOnce(Vec<Dimension>, &Constraints) -> Vec<Dimension>) -> Self {
+        let constraints = Constraints::of(plan);
+        let rules = plan.rules.len();
+        let (dimensions, fields): (Vec<_>, Vec<_>) = FIELDS
+            .iter()
+            .filter_map(|(field, _)| {
+                let pool = constraints.pools[*field as usize]
+                    .as_ref()
+                    .filter(|pool| !pool.regions().is_empty())?;
+                Some((
+                    Dimension::build(*field, pool, rules, |rule| constraints.region(rule, *field)),
+                    *field,
+                ))
+            })
+            .unzip();
+        let dimensions = choose(dimensions, &constraints);
+        let chosen = |field| dimensions.iter().find(|dimension| dimension.field == field);
+        let undecided = fields.into_iter().filter(|field| chosen(*field).is_none()).collect();
+        let proven = |rule, field| {
+            chosen(field)
+                .zip(constraints.region(rule, field))
+                .is_some_and(|(dimension, region)| dimension.proves(region))
+        };
+        let residual = |(rule, conjuncts): (usize, &Vec<(Option<Field>, Condition)>)| {
+            let open = conjuncts
+                .iter()
+                .filter(|(field, _)| !field.is_some_and(|field| proven(rule, field)));
+            open.map(|(_, condition)| condition.clone()).collect()
+        };
+        let residuals = constraints.conjuncts.iter().enumerate().map(residual).collect();
+        Self {
+            rules,
+            dimensions,
+            residuals,
+            undecided,
+        }
+    }
+
+    /// Memory for one thread.
+    pub fn scratch(&self) -> Scratch {
+        Scratch::default()
+    }
+
+    /// The fields that [`Self::look_up`] asks for, in this order.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        self.dimensions.iter().map(|dimension| dimension.field)
+    }
+
+    /// Finds the candidates of a packet: `value_of` reads its fields.
+    #[inline]
+    pub fn look_up<'v>(&self, mut value_of: impl FnMut(Field) -> Value<'v>, scratch: &mut Scratch) {
+        let mut left = u64::MAX;
+        scratch.length = 0;
+        scratch.all_known = true;
+        scratch.chunk = usize::MAX;
+        for (number, dimension) in self.dimensions.iter().enumerate() {
+            let Some(vector) = dimension.vector(&value_of(dimension.field)) else {
+                scratch.all_known = false;
+                continue;
+            };
+            scratch.vectors[scratch.length] = (number as u8, vector);
+            scratch.length += 1;
+            if self.rules <= CHUNK_BITS * WORD_CHUNKS {
+                left &= dimension.vectors.summary(vector, 0);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The first candidate from a rule on.
+    #[inline]
+    pub fn next(&self, scratch: &mut Scratch, mut from: usize) -> Option<usize> {
+        loop {
+            if from / CHUNK_BITS != scratch.chunk {
+                let chunk = self.next_chunk(scratch, from / CHUNK_BITS)?;
+                from = from.max(chunk * CHUNK_BITS);
+                scratch.candidates = self.chunk(scratch, chunk);
+                scratch.chunk = chunk;
+            }
+            if let Some(bit) = scratch.candidates.next(from % CHUNK_BITS) {
+                return Some(scratch.chunk * CHUNK_BITS + bit).filter(|rule| *rule < self.rules);
+            }
+            from = (scratch.chunk + 1) * CHUNK_BITS;
+        }
+    }
+
+    /// The first chunk from one on that no vector says is empty.
+    fn next_chunk(&self, scratch: &Scratch, from: usize) -> Option<usize> {
+        let mut ahead = u64::MAX << (from % WORD_CHUNKS);
+        for word in from / WORD_CHUNKS..self.rules.div_ceil(CHUNK_BITS * WORD_CHUNKS) {
+            for (dimension, vector) in &scratch.vectors[..scratch.length] {
+                ahead &= self.dimensions[usize::from(*dimension)].vectors.summary(*vector, word);
+            }
+            if ahead != 0 {
+                return Some(word * WORD_CHUNKS + ahead.trailing_zeros() as usize)
+                    .filter(|chunk| chunk * CHUNK_BITS < self.rules);
+            }
+            ahead = u64::MAX;
+        }
+        None
+    }
+
+    fn chunk(&self, scratch: &Scratch, chunk: usize) -> Chunk {
+        scratch.vectors[..scratch.length]
+            .iter()
+            .fold(Chunk::FULL, |left, (dimension, vector)| {
+                left.and(self.dimensions[usize::from(*dimension)].vectors.chunk(*vector, chunk))
+            })
+    }
+
+    /// What is left to ask of a candidate when all dimensions were known: the conjuncts that they do not prove, in the order
+    /// of the condition.
+    pub fn residual(&self, rule: usize) -> &[Condition] {
+        &self.residuals[rule]
+    }
+
+    /// What it is made of.
+    pub fn structure(&self) -> Structure {
+        let dimensions = self.dimensions.iter().map(|dimension| DimensionStructure {
+            field: dimension.field,
+            classes: dimension.classes(),
+            vectors: dimension.vectors.len(),
+            chunks: dimension.vectors.chunks(),
+            bytes: dimension.bytes(),
+        });
+        Structure {
+            rules: self.rules,
+            dimensions: dimensions.collect(),
+            residual: self.undecided.clone(),
+            bytes: self.dimensions.iter().map(Dimension::bytes).sum(),
+        }
+    }
+}
