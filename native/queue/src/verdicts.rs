@@ -96,9 +96,11 @@ impl Planner {
         missing.saturating_sub(unreadable).into()
     }
 
-    /// A packet came whose id could not be read: it has the place after the last one, if none was lost there.
+    /// A packet came whose id could not be read: it has the place after the last one, if none was lost there. Where
+    /// such packets with different verdicts follow each other, all are dropped.
     pub fn arrive_unreadable(&mut self, decided: Final) {
-        let before = self.unreadable.map_or(0, |(count, _)| count);
+        let (before, first) = self.unreadable.unwrap_or((0, decided));
+        let decided = if first == decided { decided } else { Final::DROP };
         self.unreadable = Some((before.saturating_add(1), decided));
     }
 

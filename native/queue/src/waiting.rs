@@ -133,3 +133,120 @@ impl<S> Waiting<S> {
         self.take(ticket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::verdicts::Planner;
+
+    struct Scene {
+        waiting: Waiting<&'static str>,
+        planner: Planner,
+        start: Instant,
+    }
+
+    impl Scene {
+        fn new(capacity: usize) -> Self {
+            Self {
+                waiting: Waiting::new(capacity),
+                planner: Planner::new(0),
+                start: Instant::now(),
+            }
+        }
+
+        fn held(&mut self, id: u8, flow: u64) -> Held {
+            let place = self.planner.arrive(id.into()).0;
+            Held {
+                place,
+                flow,
+                until: Some(self.at(id)),
+                datagram: [id].into(),
+            }
+        }
+
+        fn at(&self, seconds: u8) -> Instant {
+            self.start + Duration::from_secs(seconds.into())
+        }
+
+        fn ask(&mut self, id: u8, flow: u64) -> Ticket {
+            let (ticket, held) = (self.waiting.ticket(), self.held(id, flow));
+            self.waiting.ask(ticket, held, "asked");
+            ticket
+        }
+    }
+
+    fn id(held: Option<Held>) -> Option<u8> {
+        held.map(|held| held.datagram[0])
+    }
+
+    #[test]
+    fn a_flow_is_busy_until_its_last_packet_is_decided() {
+        let mut scene = Scene::new(9);
+        let first = scene.ask(1, 7);
+        for later in [2, 3] {
+            let held = scene.held(later, 7);
+            scene.waiting.stand_behind(held);
+        }
+        assert_eq!(
+            (scene.waiting.len(), scene.waiting.is_busy(7), scene.waiting.is_busy(8)),
+            (3, true, false)
+        );
+        assert!(scene.waiting.take(first).is_some_and(|(_, state)| state == "asked"));
+        assert!(scene.waiting.take(first).is_none(), "an answer that comes twice");
+        assert!(scene.waiting.is_busy(7), "while it is judged");
+        assert_eq!(id(scene.waiting.next(7)), Some(2));
+        assert_eq!(id(scene.waiting.next(7)), Some(3));
+        assert_eq!(id(scene.waiting.next(7)), None);
+        assert!(scene.waiting.is_empty() && !scene.waiting.is_busy(7) && scene.waiting.next_deadline().is_none());
+    }
+
+    #[test]
+    fn a_packet_that_is_asked_about_again_has_another_ticket_and_keeps_its_place() {
+        let mut scene = Scene::new(9);
+        let first = scene.ask(1, 7);
+        let behind = scene.held(2, 7);
+        scene.waiting.stand_behind(behind);
+        let (held, _) = scene.waiting.take(first).unwrap();
+        let second = scene.waiting.ticket();
+        scene.waiting.ask(second, held, "asked again");
+        assert!(scene.waiting.take(first).is_none());
+        assert!(
+            scene
+                .waiting
+                .take(second)
+                .is_some_and(|(_, state)| state == "asked again")
+        );
+        assert_eq!(id(scene.waiting.next(7)), Some(2));
+    }
+
+    #[test]
+    fn nobody_answers_for_a_packet_that_stands_behind() {
+        let mut scene = Scene::new(9);
+        scene.ask(1, 7);
+        let behind = scene.held(2, 7);
+        scene.waiting.stand_behind(behind);
+        assert!(scene.waiting.take(Ticket(2)).is_none());
+        assert_eq!(scene.waiting.len(), 2);
+    }
+
+    #[test]
+    fn the_overdue_come_out_by_the_time_they_came() {
+        let mut scene = Scene::new(3);
+        for (id, flow) in [(1, 7), (2, 8), (3, 9)] {
+            assert!(!scene.waiting.is_full());
+            scene.ask(id, flow);
+        }
+        assert!(scene.waiting.is_full());
+        assert_eq!(scene.waiting.next_deadline(), Some(scene.at(1)));
+        let now = scene.at(2);
+        for expected in [Some(1), Some(2), None] {
+            let overdue = scene.waiting.take_overdue(now).map(|(held, _)| held);
+            let flow = overdue.as_ref().map(|held| held.flow);
+            assert_eq!(id(overdue), expected);
+            assert!(flow.is_none_or(|flow| scene.waiting.next(flow).is_none()));
+        }
+        assert_eq!(id(scene.waiting.take_any().map(|(held, _)| held)), Some(3));
+    }
+}

@@ -89,7 +89,7 @@ fn interfaces_that_come_and_are_renamed_have_their_names() {
             let line = seen.recv_timeout(PATIENCE).unwrap();
             line.split(' ').nth(5).unwrap().to_owned()
         };
-        run("ip link add first type dummy").unwrap();
+        run("ip link add first type veth peer name other").unwrap();
         run("ip address add 192.0.2.1/24 dev first").unwrap();
         run("ip link set first up").unwrap();
         assert_eq!(name_of_next(), "first", "no notice has to be read for a new index");
@@ -98,7 +98,7 @@ fn interfaces_that_come_and_are_renamed_have_their_names() {
         run("ip link set second up").unwrap();
         crate::namespace::until("renamed", || name_of_next() == "second");
         run("ip link del second").unwrap();
-        run("ip link add third type dummy").unwrap();
+        run("ip link add third type veth peer name other").unwrap();
         run("ip address add 192.0.2.1/24 dev third").unwrap();
         run("ip link set third up").unwrap();
         assert_eq!(name_of_next(), "third");

@@ -110,7 +110,7 @@ impl Pair {
     }
 
     fn receive_one(&self) -> std::io::Result<String> {
-        let mut buffer = [0; 65_536];
+        let mut buffer = [0; 2_048];
         let length = self.receiver.recv(&mut buffer)?;
         Ok(String::from_utf8(buffer[..length].to_vec()).expect("text"))
     }

