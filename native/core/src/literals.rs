@@ -1,0 +1,254 @@
+//! All literals that rules look for in a packet's own payload, found by one search that runs at most once a packet.
+//!
+//! Vectorised searchers (Teddy) go over the payload, some literals each. A payload that is full of hits would make them
+//! slow, so that after a number of hits an Aho-Corasick automaton takes over: the time is linear whatever is in the packet.
+
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::packed::{self, MatchKind};
+use aho_corasick::{Anchored, BuildError, Span, automaton, dfa};
+
+use crate::plan::Plan;
+use crate::regexes::Regexes;
+
+/// Literals for one vectorised searcher: with more its filter lets too much through.
+const MOST_IN_GROUP: usize = 48;
+
+/// With more groups than this the automaton is faster.
+const MOST_GROUPS: usize = 8;
+
+/// Shorter literals spoil the filter of longer ones, and have groups of their own.
+const SHORT: usize = 4;
+
+/// Shorter payloads are not worth a vectorised search.
+const SHORT_PAYLOAD: usize = 64;
+
+/// As many bytes go through the automaton in the time of one hit of a vectorised searcher.
+const BYTES_A_HIT: usize = 64;
+
+/// Literals of so many bytes together get a table of all transitions, of at most a kilobyte a byte.
+const MOST_DENSE: usize = 4_096;
+
+/// Which literals a search has found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    words: Box<[u64]>,
+}
+
+impl Found {
+    /// Whether a literal was found, by its number in the plan.
+    #[inline]
+    pub fn contains(&self, literal: usize) -> bool {
+        self.words[literal / 64] >> (literal % 64) & 1 != 0
+    }
+
+    fn insert(&mut self, literal: usize) {
+        self.words[literal / 64] |= 1 << (literal % 64);
+    }
+}
+
+/// The literals and patterns of a plan.
+pub struct Searcher {
+    literals: Literals,
+    regexes: Regexes,
+}
+
+impl Searcher {
+    /// Of a plan.
+    ///
+    /// # Errors
+    /// Names the rule whose pattern cannot be compiled.
+    pub fn build(plan: &Plan) -> Result<Self, String> {
+        let mut literals = plan.literals.clone();
+        let regexes = Regexes::build(plan, &mut literals)?;
+        let literals = Literals::build(&literals).map_err(|error| format!("payload literals: {error}"))?;
+        Ok(Self { literals, regexes })
+    }
+
+    /// Memory for what a search finds.
+    pub fn found(&self) -> Found {
+        Found {
+            words: vec![0; self.literals.count.div_ceil(64)].into(),
+        }
+    }
+
+    /// Searches a payload for all literals of the plan.
+    pub fn find(&self, payload: &[u8], found: &mut Found) {
+        self.literals.find(payload, found);
+    }
+
+    /// Whether a pattern may match in the payload of a search; false is certain.
+    pub fn may_match(&self, regex: usize, found: &Found) -> bool {
+        self.regexes
+            .needs(regex)
+            .is_none_or(|literals| literals.iter().any(|literal| found.contains(*literal)))
+    }
+
+    /// Whether a pattern is found in a text.
+    pub fn regex(&self, regex: usize, text: &[u8]) -> bool {
+        self.regexes.is_match(regex, text)
+    }
+}
+
+/// Literals by number. One that is empty is everywhere; the others are *sought*.
+struct Literals {
+    count: usize,
+    empty: Option<usize>,
+    /// By place among those sought.
+    numbers: Vec<usize>,
+    /// By place among those sought: the numbers of those that are in it, its own among them.
+    inside: Vec<Box<[usize]>>,
+    groups: Vec<Group>,
+    automaton: Automaton,
+}
+
+struct Group {
+    searcher: packed::Searcher,
+    /// Places of its literals among those sought.
+    places: Vec<usize>,
+}
+
+enum Automaton {
+    Dense(dfa::DFA),
+    Sparse(NFA),
+}
+
+impl Literals {
+    fn build(literals: &[Box<[u8]>]) -> Result<Self, BuildError> {
+        let empty = literals.iter().position(|literal| literal.is_empty());
+        let numbers: Vec<usize> = (0..literals.len()).filter(|literal| Some(*literal) != empty).collect();
+        let sought: Vec<&[u8]> = numbers.iter().map(|literal| &*literals[*literal]).collect();
+        let automaton = Automaton::new(&sought)?;
+        let inside = |literal: &&[u8]| {
+            automaton
+                .inside(literal)
+                .into_iter()
+                .map(|place| numbers[place])
+                .collect()
+        };
+        Ok(Self {
+            count: literals.len(),
+            empty,
+            inside: sought.iter().map(inside).collect(),
+            groups: groups(&sought).unwrap_or_default(),
+            numbers,
+            automaton,
+        })
+    }
+
+    fn find(&self, payload: &[u8], found: &mut Found) {
+        found.words.fill(0);
+        if let Some(empty) = self.empty {
+            found.insert(empty);
+        }
+        if self.numbers.is_empty() {
+            return;
+        }
+        if self.groups.is_empty() || payload.len() < SHORT_PAYLOAD || !self.find_by_groups(payload, found) {
+            self.automaton.scan(payload, |place| self.mark(place, found));
+        }
+    }
+
+    /// False when it gave up.
+    fn find_by_groups(&self, payload: &[u8], found: &mut Found) -> bool {
+        let mut hits = payload.len() / BYTES_A_HIT;
+        for Group { searcher, places } in &self.groups {
+            let mut rest = Span::from(0..payload.len());
+            while let Some(hit) = searcher.find_in(payload, rest) {
+                // Of those that begin here it is the longest: the others are inside it.
+                self.mark(places[hit.pattern().as_usize()], found);
+                rest.start = hit.start() + 1;
+                if hits == 0 {
+                    return false;
+                }
+                hits -= 1;
+            }
+        }
+        true
+    }
+
+    fn mark(&self, place: usize, found: &mut Found) {
+        if !found.contains(self.numbers[place]) {
+            self.inside[place].iter().for_each(|literal| found.insert(*literal));
+        }
+    }
+}
+
+/// None when there are too many, or the processor lacks the instructions.
+fn groups(sought: &[&[u8]]) -> Option<Vec<Group>> {
+    let mut order: Vec<usize> = (0..sought.len()).collect();
+    order.sort_by_key(|place| (sought[*place].len() >= SHORT, sought[*place]));
+    let kinds = order.chunk_by(|one, other| (sought[*one].len() >= SHORT) == (sought[*other].len() >= SHORT));
+    let groups: Vec<&[usize]> = kinds.flat_map(|kind| even(kind, MOST_IN_GROUP)).collect();
+    if groups.len() > MOST_GROUPS {
+        return None;
+    }
+    let group = |places: &&[usize]| {
+        let mut builder = packed::Config::new().match_kind(MatchKind::LeftmostLongest).builder();
+        builder.extend(places.iter().map(|place| sought[*place]));
+        Some(Group {
+            searcher: builder.build()?,
+            places: places.to_vec(),
+        })
+    };
+    groups.iter().map(group).collect()
+}
+
+/// Parts of about the same size.
+fn even(items: &[usize], most: usize) -> impl Iterator<Item = &[usize]> {
+    items.chunks(items.len().div_ceil(items.len().div_ceil(most).max(1)).max(1))
+}
+
+impl Automaton {
+    fn new(patterns: &[&[u8]]) -> Result<Self, BuildError> {
+        if patterns.iter().map(|pattern| pattern.len()).sum::<usize>() <= MOST_DENSE {
+            dfa::DFA::new(patterns).map(Self::Dense)
+        } else {
+            NFA::new(patterns).map(Self::Sparse)
+        }
+    }
+
+    /// Tells the longest literal that ends at each byte; the others that end there are inside it.
+    fn scan(&self, text: &[u8], longest: impl FnMut(usize)) {
+        match self {
+            Self::Dense(automaton) => scan(automaton, text, longest),
+            Self::Sparse(automaton) => scan(automaton, text, longest),
+        }
+    }
+
+    /// All literals in a text.
+    fn inside(&self, text: &[u8]) -> Vec<usize> {
+        let mut inside = match self {
+            Self::Dense(automaton) => all_in(automaton, text),
+            Self::Sparse(automaton) => all_in(automaton, text),
+        };
+        inside.sort_unstable();
+        inside.dedup();
+        inside
+    }
+}
+
+fn scan<A: automaton::Automaton>(automaton: &A, text: &[u8], mut longest: impl FnMut(usize)) {
+    each_match(automaton, text, |state| {
+        longest(automaton.match_pattern(state, 0).as_usize())
+    });
+}
+
+fn all_in<A: automaton::Automaton>(automaton: &A, text: &[u8]) -> Vec<usize> {
+    let mut all = Vec::new();
+    each_match(automaton, text, |state| {
+        all.extend((0..automaton.match_len(state)).map(|i| automaton.match_pattern(state, i).as_usize()));
+    });
+    all
+}
+
+fn each_match<A: automaton::Automaton>(automaton: &A, text: &[u8], mut matched: impl FnMut(automaton::StateID)) {
+    let Ok(mut state) = automaton.start_state(Anchored::No) else {
+        unreachable!("an automaton that is not asked for anchored searches has an unanchored start")
+    };
+    for byte in text {
+        state = automaton.next_state(Anchored::No, state, *byte);
+        if automaton.is_special(state) && automaton.is_match(state) {
+            matched(state);
+        }
+    }
+}
