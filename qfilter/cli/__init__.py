@@ -3,7 +3,8 @@
 Exit codes:
   0    done, and what was asked about is in order; `run` was ended by a signal
   1    it is not: the policy does not load, a test failed, kernel rules differ,
-       the capture is damaged, a file cannot be read or written, no service answers
+       the capture is damaged, a file cannot be read or written, no service
+       answers or it refuses
   2    the command line is wrong
   3    root or CAP_NET_ADMIN is missing
   4    this machine cannot do it, or a queue or a firewall tool refused
@@ -31,7 +32,7 @@ _COMMANDS = {
     "remove": "Remove every kernel rule of qfilter's.",
     "status": "Show what is installed and who holds the queues.",
     "run": "Put a policy in force.",
-    "reload": "Put another policy in force, or the same file again, while packets flow.",
+    "reload": "Put another policy in force while packets flow.",
     "stats": "Show what a running service has counted.",
     "set": "List and change the sets of a running service.",
     "schema": "Print the JSON Schema of policy files.",

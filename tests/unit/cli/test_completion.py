@@ -27,7 +27,7 @@ def test_bash_takes_the_script(qfilter: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("qfilter re", {"replay", "remove"}),
+        ("qfilter re", {"replay", "remove", "reload"}),
         ("qfilter run --ba", {"--backend"}),
         ("qfilter run p.yaml --backend ipt", {"iptables-legacy", "iptables-nft"}),
         ("qfilter replay p.yaml c.pcap --hook in", {"input"}),
