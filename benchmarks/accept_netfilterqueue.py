@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from netfilterqueue import NetfilterQueue, Packet
 
 
 def main() -> None:
     queue = NetfilterQueue()
     queue.bind(0, Packet.accept)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     queue.run()
 
 

@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks import policies, subjects
 from benchmarks.arena import Arena, Usage
-from benchmarks.build import SCRATCH
+from benchmarks.build import SCRATCH, example
 from benchmarks.results import Results
 from benchmarks.subjects import Subject
 from tests.lab.process import ROOT, LabError, run
@@ -78,9 +78,7 @@ def matcher() -> Results:
     if not (ROOT / "native/core/examples/matcher.rs").exists():
         return {}
     documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
-    cargo = [str(ROOT / "tools/as-owner"), str(ROOT / "tools/rust"), "cargo", "run", "--quiet", "--release", "--locked"]
-    example = ["--manifest-path", str(ROOT / "native/Cargo.toml"), "-p", "qfilter-core", "--example", "matcher"]
-    told = run([*cargo, *example, "--", *documents], timeout=1_200.0)
+    told = run([example("qfilter-core", "matcher"), *documents], timeout=300.0)
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     return {f"matcher_ns {count}": line["ns"] for count, line in zip(MATCHER_RULES, lines, strict=True)}
 

@@ -1,12 +1,13 @@
-"""The C programs in c/, compiled, and a folder for everything else that a run makes for itself."""
+"""The programs that are measured, compiled, and a folder for everything else that a run makes for itself."""
 
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.lab.process import run
+from tests.lab.process import ROOT, run
 
 _SOURCES = Path(__file__).parent / "c"
 _FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
@@ -24,3 +25,13 @@ def program(name: str) -> str:
     binary = SCRATCH / name
     run(["cc", *_FLAGS, "-o", str(binary), str(_SOURCES / f"{name}.c")], timeout=60.0)
     return str(binary)
+
+
+@functools.cache
+def example(package: str, name: str) -> str:
+    """The path of an example of a crate of native/, built for release."""
+    cargo = [str(ROOT / "tools/as-owner"), str(ROOT / "tools/rust"), "cargo", "build", "--release", "--locked"]
+    where = ["--manifest-path", str(ROOT / "native/Cargo.toml"), "--package", package, "--example", name]
+    told = run([*cargo, *where, "--message-format", "json"], timeout=1_200.0).stdout.splitlines()
+    binaries = [message["executable"] for message in map(json.loads, told) if message.get("executable")]
+    return str(binaries[-1])

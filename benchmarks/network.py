@@ -48,6 +48,7 @@ def roster(*, quick: bool = False) -> list[Subject]:
         subjects.no_queue(),
         subjects.c_loop(),
         subjects.c_loop(subjects.HEADERS),
+        *([] if quick else [subjects.rust_loop()]),  # its compiler takes minutes
         *(subjects.iptables(n) for n in many),
         *(subjects.nft(n) for n in many),
         subjects.netfilterqueue(),

@@ -65,17 +65,17 @@ def scapy(*, asked: bool) -> Path:
     return _write(f"scapy-{asked}", _head(), _blocklist(100_000), "rules:\n", first, *rules, _LAST)
 
 
-def generation(number: int) -> Path:
+def generation(number: int, rules: int = 1_000) -> Path:
     """One of two policies to change between, 1 and 2. A packet that is judged by parts of both meets the default: drop.
 
-    The first rule marks the packet with the policy's number, 1,000 rules further the last wants that very mark.
+    The first rule marks the packet with the policy's number, `rules` further the last wants that very mark.
     """
-    rules = [
+    lines = [
         f"  - {{id: first, mark: {{set: {number}, mask: 0xf}}}}\n",
-        *map(_header_rule, range(1_000)),
+        *map(_header_rule, range(rules)),
         f"  - {{id: last, match: {{mark: {number}/0xf}}, verdict: accept}}\n",
     ]
-    return _write(f"generation-{number}", _head(), _blocklist(1_000), "rules:\n", *rules)
+    return _write(f"generation-{number}-{rules}", _head(), _blocklist(1_000), "rules:\n", *lines)
 
 
 def live(entries: int) -> Path:

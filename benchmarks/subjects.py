@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks import policies
 from benchmarks.arena import Arena
-from benchmarks.build import program
-from tests.lab.process import run
+from benchmarks.build import example, program
+from tests.lab.process import run, wait_until
 from tests.lab.service import qfilter, serving
 
 Pids = Sequence[int]
@@ -48,34 +48,25 @@ def no_queue() -> Subject:
 
 def c_loop(copy_range: int = WHOLE, queues: int = 1) -> Subject:
     """The accept-everything loop in C, one process for each queue."""
-
-    @contextmanager
-    def place(arena: Arena) -> Iterator[Pids]:
-        with ExitStack() as stack:
-            loops = [
-                stack.enter_context(arena.gateway.start(program("accept_loop"), f"{queue}", f"{copy_range}"))
-                for queue in range(queues)
-            ]
-            for loop in loops:
-                loop.wait_for("ready")
-            with arena.queued(queues):
-                yield [loop.pid for loop in loops]
-
     name = f"C loop, copy {copy_range:,}"
-    return Subject(name if queues == 1 else f"{name}, {queues} queues", place)
+    return Subject(
+        name if queues == 1 else f"{name}, {queues} queues",
+        lambda arena: _loops(
+            arena, *([program("accept_loop"), f"{queue}", f"{copy_range}"] for queue in range(queues))
+        ),
+    )
+
+
+def rust_loop(copy_range: int = WHOLE) -> Subject:
+    """qfilter's own loop, an example of native/queue, that accepts everything: what is left is the engine."""
+    name = f"qfilter's loop alone, copy {copy_range:,}"
+    return Subject(name, lambda arena: _loops(arena, [example("qfilter-queue", "accept_all"), "0", f"{copy_range}"]))
 
 
 def netfilterqueue() -> Subject:
     """The Python package NetfilterQueue, its callback accepting."""
-
-    @contextmanager
-    def place(arena: Arena) -> Iterator[Pids]:
-        with arena.gateway.start(sys.executable, "-m", "benchmarks.accept_netfilterqueue") as loop:
-            loop.wait_for("ready")
-            with arena.queued():
-                yield [loop.pid]
-
-    return Subject("NetfilterQueue, accept all", place)
+    command = [sys.executable, "-m", "benchmarks.accept_netfilterqueue"]
+    return Subject("NetfilterQueue, accept all", lambda arena: _loops(arena, command))
 
 
 def iptables(rules: int) -> Subject:
@@ -119,14 +110,18 @@ def engine_options(which: str) -> list[str]:
 
 
 @functools.cache
-def has_command(*words: str) -> bool:
-    """Whether this checkout's qfilter knows a command."""
-    return run(qfilter(*words, "--help"), check=False).returncode == 0
-
-
-@functools.cache
 def _has_choice() -> bool:
     return "--engine" in run(qfilter("run", "--help")).stdout
+
+
+@contextmanager
+def _loops(arena: Arena, *commands: Sequence[str]) -> Iterator[Pids]:
+    """Commands that bind queues 0, 1 and so on, each as soon as it can."""
+    with ExitStack() as stack:
+        loops = [stack.enter_context(arena.gateway.start(*command)) for command in commands]
+        wait_until(lambda: len(arena.gateway.queues()) == len(loops), "every queue should be bound")
+        with arena.queued(len(loops)):
+            yield [loop.pid for loop in loops]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
  *     accept_loop QUEUE COPY_RANGE
  *
  * One configuration message (bind, parameters, length 1,024, the GSO flag), recvmmsg of up to 64 messages that waits for
- * the first only, and all verdicts of what came in one sendto. Prints "ready" when the queue is bound.
+ * the first only, and all verdicts of what came in one sendto.
  * Message layout: linux/netfilter/nfnetlink_queue.h. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -124,8 +124,6 @@ int main(int count, char **arguments)
             .body = {.verdict = htonl(NF_ACCEPT)},
         };
     }
-    puts("ready");
-    fflush(stdout);
     for (;;) {
         int received = recvmmsg(netlink, slots, BATCH, MSG_WAITFORONE, NULL), decided = 0;
         if (received < 0 && errno != EINTR)
