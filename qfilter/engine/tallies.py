@@ -19,6 +19,12 @@ def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
         yield from all_rules(rule.rules)
 
 
+def counter_names(policy: Policy) -> tuple[str, ...]:
+    """The named counters of `count:`, in file order."""
+    counted = (action.name for rule in all_rules(policy.rules) for action in rule.actions if isinstance(action, Count))
+    return tuple(dict.fromkeys(counted))
+
+
 @dataclass(slots=True)
 class _Cell:
     """As Tally, while it grows."""
@@ -33,8 +39,7 @@ class Tallies:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._rules = tuple(all_rules(policy.rules))
-        counted = (action.name for rule in self._rules for action in rule.actions if isinstance(action, Count))
-        self._counters = tuple(dict.fromkeys(counted))
+        self._counters = counter_names(policy)
         names: dict[str, Iterable[str]] = {
             "rule": (rule.id for rule in self._rules),
             "default": policy.defaults,
@@ -49,6 +54,16 @@ class Tallies:
         """Count on what was counted under the same names; both do from then on."""
         self._cells |= {key: cell for key, cell in former._cells.items() if key in self._cells}
         self._malformed = former._malformed
+
+    def absorb(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
+        """Add what was counted elsewhere: what, name, packets and bytes. Names that the policy lacks are left out."""
+        for what, name, packets, size in rows:
+            if what == "malformed":
+                self._malformed[name] += packets
+            elif (what, name) in self._cells:
+                cell = self._cells[what, name]
+                cell.packets += packets
+                cell.bytes += size
 
     def add(self, what: str, name: str, length: int) -> None:
         """One packet of `length` bytes for `name` among `what` (rule, default, cause, verdict, counter)."""
@@ -88,7 +103,7 @@ class Tallies:
                 )
                 for cause in CAUSES
             },
-            malformed=dict(sorted(self._malformed.items())),
+            malformed={code: packets for code, packets in sorted(self._malformed.items()) if packets},
             verdicts={kind: self._tally("verdict", kind) for kind in Kind},
             counters={name: self._tally("counter", name) for name in self._counters},
             sets=sets,

@@ -2,12 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conditions;
 pub mod decode;
+pub mod engine;
 pub mod fields;
 pub mod index;
+pub mod literals;
 pub mod malformed;
+pub mod matching;
 pub mod packet;
 pub mod plan;
 pub mod ranges;
+pub mod regexes;
 pub mod state;
 pub mod value;
+pub mod verdict;

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use crate::fields::{FIELDS, Field};
 use crate::malformed::{Allow, Malformed};
+use crate::packet::Hook;
 use crate::ranges::{Number, Ranges};
-use crate::value::Base;
+use crate::value::{Address, Base};
 
 /// The only version that this build reads.
 pub const VERSION: u32 = 1;
@@ -64,6 +66,17 @@ pub struct Addresses {
     pub v4: Ranges<u32>,
     /// IPv6.
     pub v6: Ranges<u128>,
+}
+
+impl Addresses {
+    /// Whether the ranges of an address's family hold it.
+    #[must_use]
+    pub fn contains(&self, address: Address) -> bool {
+        match address {
+            Address::V4(number) => self.v4.contains(number),
+            Address::V6(number) => self.v6.contains(number),
+        }
+    }
 }
 
 /// What the file gives a set.
@@ -200,7 +213,7 @@ pub enum Action {
 }
 
 /// A token bucket, see `qfilter/model/rule.py`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
     /// Tokens that come back in `seconds`.
@@ -240,6 +253,14 @@ pub struct Rule {
     pub place: Place,
 }
 
+impl Rule {
+    /// Whether it is looked at on a hook.
+    #[must_use]
+    pub fn applies(&self, hook: Hook) -> bool {
+        self.hooks == 0 || self.hooks >> (hook as u8) & 1 == 1
+    }
+}
+
 /// Where a rule is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -263,7 +284,7 @@ pub struct Plan {
     /// The bits that hand rejects back; 0 when the policy rejects nothing.
     pub mark_mask: u32,
     /// Those that sets and tests name, each once.
-    pub addresses: Vec<Addresses>,
+    pub addresses: Vec<Arc<Addresses>>,
     /// In file order.
     pub sets: Vec<Set>,
     /// In file order.
@@ -319,7 +340,11 @@ impl Plan {
             allow =
                 allow.with(Malformed::from_name(name).ok_or_else(|| format!("plan: allow {name:?}: no such code"))?);
         }
-        let addresses = document.addresses.iter().map(unpack).collect::<Result<_, _>>()?;
+        let addresses = document
+            .addresses
+            .iter()
+            .map(|packed| unpack(packed).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let mut plan = Self {
             allow,
             defaults: document.defaults,

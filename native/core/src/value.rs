@@ -22,6 +22,18 @@ pub enum Cause {
     Deadline,
 }
 
+/// Every cause, by number.
+pub const CAUSES: [Cause; 8] = [
+    Cause::NoListener,
+    Cause::QueueFull,
+    Cause::Malformed,
+    Cause::Truncated,
+    Cause::Fragment,
+    Cause::Error,
+    Cause::Overload,
+    Cause::Deadline,
+];
+
 /// Where an offset into the packet counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

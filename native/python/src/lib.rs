@@ -1,11 +1,17 @@
 //! `qfilter._native`: the data plane for Python. Converts, releases the GIL, maps errors and panics; decides nothing.
 
+mod engine;
+mod packet;
+
 use pyo3::prelude::*;
 
 /// The compiled part of qfilter.
 #[pymodule]
 mod _native {
     use super::*;
+
+    #[pymodule_export]
+    use crate::engine::{Engine, Suspended};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,498 @@
+//! A plan in force: packets in, verdicts out. `qfilter/engine/reference.py` is the specification.
+//!
+//! A packet whose headers lie is decided before any rule; then a flow that a rule has decided; then the rules in file
+//! order, of which only those are looked at that the index leaves; then the hook's default.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use jiff::tz::TimeZone;
+
+use crate::conditions::View;
+use crate::decode::decode;
+use crate::index::{self, Index};
+use crate::literals::{self, Searcher};
+use crate::packet::Packet;
+use crate::plan::{self, Action, Decision, Elements, Kind, Plan, Rule};
+use crate::state::flows::Flows;
+use crate::state::limits::Buckets;
+use crate::state::sets::{self, LiveSet};
+use crate::state::tallies::Tallies;
+use crate::value::{Address, Cause, Truth, Unknown, Value, What};
+use crate::verdict::{Detail, Effect, Reason, Verdict};
+
+/// One policy in force. Shared by all threads that judge packets; each has a [`Desk`] of its own.
+pub struct Engine {
+    pub(crate) plan: Plan,
+    pub(crate) index: Index,
+    pub(crate) searcher: Searcher,
+    pub(crate) sets: Vec<LiveSet>,
+    pub(crate) zone: TimeZone,
+    limits: Vec<Option<Arc<Buckets>>>,
+    flows: Arc<Flows<Decided>>,
+    /// Rules that decide flows: index by key and key by index.
+    flow_rules: HashMap<FlowRule, u32>,
+    flow_keys: HashMap<u32, FlowRule>,
+}
+
+/// A rule that decides flows, the same while the policies change around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FlowRule(u64);
+
+/// No two rules of a process share one, unless one of them inherited the other's flows.
+static NEXT_FLOW_RULE: AtomicU64 = AtomicU64::new(0);
+
+/// What a thread needs to judge packets, and what it has counted.
+pub struct Desk {
+    /// Packets and bytes; others may read it at any time.
+    pub tallies: Arc<Tallies>,
+    /// What matched rules want recorded of the last packet, in the order in which they matched.
+    pub effects: Vec<Effect>,
+    candidates: index::Scratch,
+    found: literals::Found,
+    key: Vec<u8>,
+}
+
+/// When a packet is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Nanoseconds on a clock that never jumps: limits and time-outs count on it.
+    pub monotonic: i64,
+    /// Seconds since the epoch, for packets without a timestamp.
+    pub wall: f64,
+}
+
+/// How far a packet has come.
+#[derive(Debug)]
+pub enum Outcome {
+    /// To its end.
+    Verdict(Verdict),
+    /// To a rule that only Python can decide.
+    Ask(Suspended),
+}
+
+/// A packet before a rule that only Python can decide: what [`Engine::resume`] needs beside the packet.
+#[derive(Debug)]
+pub struct Suspended {
+    /// Index of the rule whose whole match is asked for.
+    pub rule: u32,
+    /// The packet's mark by now.
+    pub mark: u32,
+    /// When it was judged first.
+    pub now: Now,
+    effects: Vec<Effect>,
+}
+
+/// What the rest of a flow gets.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    decision: Decision,
+    rule: FlowRule,
+}
+
+impl Engine {
+    /// Puts a plan in force.
+    ///
+    /// # Errors
+    /// Names the rule whose pattern this build cannot compile.
+    pub fn new(plan: Plan, zone: TimeZone) -> Result<Self, String> {
+        let index = Index::build(&plan);
+        let searcher = Searcher::build(&plan)?;
+        let sets = plan.sets.iter().map(|set| live_set(set, &plan)).collect();
+        let limits = plan.rules.iter().map(|rule| rule.limit.as_ref().map(buckets)).collect();
+        let deciders = plan.rules.iter().enumerate().filter(|(_, rule)| rule.flow);
+        let flow_keys = deciders
+            .map(|(i, _)| (i as u32, FlowRule(NEXT_FLOW_RULE.fetch_add(1, Relaxed))))
+            .collect();
+        let mut engine = Self {
+            plan,
+            index,
+            searcher,
+            sets,
+            zone,
+            limits,
+            flows: Arc::default(),
+            flow_rules: HashMap::new(),
+            flow_keys,
+        };
+        engine.know_flow_rules();
+        Ok(engine)
+    }
+
+    fn know_flow_rules(&mut self) {
+        self.flow_rules = self.flow_keys.iter().map(|(rule, key)| (*key, *rule)).collect();
+    }
+
+    /// Takes over what another engine knows by name, before this one has judged anything: what was added to sets, the
+    /// buckets of limits that are the same, and the flows that the rules of `kept` decided. Both share it from then on.
+    pub fn inherit(&mut self, former: &Self, kept: &HashSet<String>) {
+        for (set, ours) in self.sets.iter_mut().zip(&self.plan.sets) {
+            if let Some(i) = former.plan.sets.iter().position(|theirs| theirs.name == ours.name) {
+                *set = set.clone().inheriting(&former.sets[i]);
+            }
+        }
+        let theirs: HashMap<&str, usize> = former
+            .plan
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(i, rule)| (&*rule.id, i))
+            .collect();
+        for (i, rule) in self.plan.rules.iter().enumerate() {
+            let Some(&j) = theirs.get(&*rule.id) else { continue };
+            if rule.limit.is_some() && rule.limit == former.plan.rules[j].limit {
+                self.limits[i].clone_from(&former.limits[j]);
+            }
+            if let Some(key) = former
+                .flow_keys
+                .get(&(j as u32))
+                .filter(|_| rule.flow && kept.contains(&rule.id))
+            {
+                self.flow_keys.insert(i as u32, *key);
+            }
+        }
+        self.flows = Arc::clone(&former.flows);
+        self.know_flow_rules();
+    }
+
+    /// The policy's sets, in its order.
+    #[must_use]
+    pub fn sets(&self) -> &[LiveSet] {
+        &self.sets
+    }
+
+    /// A desk for one more thread.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        self.desk_with(Arc::new(Tallies::new(self.plan.rules.len(), self.plan.counters.len())))
+    }
+
+    /// A fresh desk that goes on counting where another has stopped.
+    #[must_use]
+    pub fn desk_with(&self, tallies: Arc<Tallies>) -> Desk {
+        Desk {
+            tallies,
+            effects: Vec::with_capacity(16),
+            candidates: index::Scratch::default(),
+            found: self.searcher.found(),
+            key: Vec::with_capacity(128),
+        }
+    }
+
+    /// Judges a packet. What its rules want recorded is in `desk.effects` when this gives a verdict.
+    pub fn decide(&self, packet: &Packet<'_>, now: Now, desk: &mut Desk) -> Outcome {
+        desk.effects.clear();
+        match self.way(packet, now, desk) {
+            Ok(mut way) => match way.recalled() {
+                Some(verdict) => way.end(verdict),
+                None => way.walk(0, None),
+            },
+            Err(failed) => failed,
+        }
+    }
+
+    /// Goes on with a packet once Python has told what the match of the suspended rule is: never `Pending`.
+    pub fn resume(&self, packet: &Packet<'_>, suspended: Suspended, answer: Truth, desk: &mut Desk) -> Outcome {
+        desk.effects = suspended.effects;
+        match self.way(packet, suspended.now, desk) {
+            Ok(mut way) => {
+                way.view.set_mark(suspended.mark);
+                way.walk(suspended.rule as usize, Some(answer))
+            }
+            Err(failed) => failed,
+        }
+    }
+
+    /// The verdict of a packet that got none here: its judge failed, no room to wait in was left, time was up.
+    pub fn fail(&self, packet: &Packet<'_>, suspended: Option<&Suspended>, cause: Cause, desk: &mut Desk) -> Verdict {
+        let mark = suspended
+            .map(|suspended| suspended.mark)
+            .filter(|mark| *mark != packet.mark);
+        let rule = suspended.map(|suspended| suspended.rule);
+        let verdict = Verdict {
+            rule,
+            mark,
+            ..self.failure(cause, Detail::None)
+        };
+        count(packet, &verdict, &desk.tallies);
+        verdict
+    }
+
+    /// Counts a packet of so many bytes that did not even reach the engine.
+    pub fn count_error(&self, length: u64, tallies: &Tallies) {
+        let failure = self.failure(Cause::Error, Detail::None);
+        tallies.add_kind(failure.decision.kind, length);
+        tallies.add_cause(Cause::Error, length);
+    }
+
+    fn way<'e, 'a, 'd>(
+        &'e self,
+        packet: &Packet<'a>,
+        now: Now,
+        desk: &'d mut Desk,
+    ) -> Result<Way<'e, 'a, 'd>, Outcome> {
+        let Some(default) = self.plan.defaults[packet.hook as usize] else {
+            let failure = self.failure(Cause::Error, Detail::NoDefault(packet.hook));
+            return Err(ended(packet, failure, &desk.tallies));
+        };
+        match decode(packet, self.plan.allow) {
+            Ok(decoded) => {
+                let view = View::new(self, *packet, decoded, now, std::mem::take(&mut desk.found));
+                Ok(Way {
+                    engine: self,
+                    view,
+                    arrived_with: packet.mark,
+                    default,
+                    desk,
+                })
+            }
+            Err(code) => {
+                let failure = self.failure(Cause::Malformed, Detail::What(What::Malformed(code)));
+                Err(ended(packet, failure, &desk.tallies))
+            }
+        }
+    }
+
+    fn failure(&self, cause: Cause, detail: Detail) -> Verdict {
+        let kind = if self.plan.on_failure[cause as usize] {
+            Kind::Accept
+        } else {
+            Kind::Drop
+        };
+        Verdict {
+            decision: Decision { kind, argument: 0 },
+            reason: Reason::Cause(cause),
+            rule: None,
+            detail,
+            mark: None,
+        }
+    }
+}
+
+fn live_set(set: &plan::Set, plan: &Plan) -> LiveSet {
+    let elements = match &set.elements {
+        Elements::Addresses(index) => sets::Elements::Addresses(Arc::clone(&plan.addresses[*index])),
+        Elements::Ranges(ranges) => sets::Elements::Ranges(ranges.clone()),
+        Elements::Strings(strings) => {
+            sets::Elements::Strings(strings.iter().map(|string| string.as_slice().into()).collect())
+        }
+    };
+    LiveSet::new(elements, set.dynamic, set.timeout, set.size)
+}
+
+fn buckets(limit: &plan::Limit) -> Arc<Buckets> {
+    Arc::new(Buckets::new(limit.rate, limit.seconds, limit.burst))
+}
+
+/// A value as part of a bucket's key; a field's values are all of one kind, but for addresses.
+fn append_key(key: &mut Vec<u8>, value: &Value<'_>) {
+    let mut bytes = |bytes: &[u8]| {
+        key.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
+        key.extend_from_slice(bytes);
+    };
+    match value {
+        Value::Number(number) => bytes(&number.to_ne_bytes()),
+        Value::Address(Address::V4(number)) => bytes(&number.to_ne_bytes()),
+        Value::Address(Address::V6(number)) => bytes(&number.to_ne_bytes()),
+        Value::Bytes(text) => bytes(text),
+        Value::Numbers(numbers) => bytes(numbers.as_slice()),
+        Value::Absent | Value::Unknown(_) | Value::PartialBytes { .. } | Value::PartialNumbers { .. } => {}
+    }
+}
+
+fn ended(packet: &Packet<'_>, verdict: Verdict, tallies: &Tallies) -> Outcome {
+    count(packet, &verdict, tallies);
+    Outcome::Verdict(verdict)
+}
+
+fn count(packet: &Packet<'_>, verdict: &Verdict, tallies: &Tallies) {
+    let length = packet.wire_length;
+    tallies.add_kind(verdict.decision.kind, length);
+    match verdict.reason {
+        Reason::Rule => {}
+        Reason::Default => tallies.add_default(packet.hook, length),
+        Reason::Cause(cause) => {
+            tallies.add_cause(cause, length);
+            if let (Cause::Malformed, Detail::What(What::Malformed(code))) = (cause, verdict.detail) {
+                tallies.add_malformed(code);
+            }
+        }
+    }
+}
+
+/// One packet on its way through the rules.
+struct Way<'e, 'a, 'd> {
+    engine: &'e Engine,
+    view: View<'e, 'a>,
+    arrived_with: u32,
+    default: Decision,
+    desk: &'d mut Desk,
+}
+
+impl Drop for Way<'_, '_, '_> {
+    fn drop(&mut self) {
+        // Its memory serves the next packet.
+        self.desk.found = self.view.take_found();
+    }
+}
+
+impl Way<'_, '_, '_> {
+    fn recalled(&mut self) -> Option<Verdict> {
+        if self.engine.flows.is_empty() {
+            return None;
+        }
+        let Decided { decision, rule } = self.engine.flows.recall(&self.view.flow()?, self.view.now.monotonic)?;
+        let rule = *self.engine.flow_rules.get(&rule)?;
+        self.desk.tallies.add_rule(rule as usize, self.view.packet.wire_length);
+        Some(Verdict {
+            decision,
+            reason: Reason::Rule,
+            rule: Some(rule),
+            detail: Detail::Flow,
+            mark: None,
+        })
+    }
+
+    /// Looks at the rules from one on; `answer` is what Python said of that one.
+    fn walk(&mut self, first: usize, mut answer: Option<Truth>) -> Outcome {
+        let engine = self.engine;
+        let mut candidates = std::mem::take(&mut self.desk.candidates);
+        engine.index.look_up(|field| self.view.read(field, 0), &mut candidates);
+        let mut from = first;
+        let outcome = loop {
+            let Some(i) = engine.index.next(&mut candidates, from) else {
+                break self.end(self.verdict(self.default, Reason::Default, None));
+            };
+            let rule = &engine.plan.rules[i];
+            let truth = match answer.take() {
+                Some(answer) => answer,
+                None if !rule.applies(self.view.packet.hook) => Truth::False,
+                None if candidates.all_known() => self.view.every(engine.index.residual(i)),
+                None => self.view.holds(&rule.condition),
+            };
+            match self.matched(i, rule, truth) {
+                Truth::True => match rule.verdict {
+                    Some(decision) => break self.decided(i, rule, decision),
+                    None => from = i + 1,
+                },
+                Truth::False => from = rule.end,
+                Truth::Pending => break Outcome::Ask(self.suspended(i)),
+                Truth::Unknown(unknown) => break self.undecided(i, unknown),
+            }
+        };
+        self.desk.candidates = candidates;
+        outcome
+    }
+
+    /// Whether a rule whose condition has this truth matches; when it does, its actions are done.
+    fn matched(&mut self, i: usize, rule: &Rule, truth: Truth) -> Truth {
+        match truth {
+            Truth::True => match self.passes(i, rule) {
+                Truth::True => self.act(i, rule),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    fn passes(&mut self, i: usize, rule: &Rule) -> Truth {
+        let (Some(limit), Some(buckets)) = (&rule.limit, &self.engine.limits[i]) else {
+            return Truth::True;
+        };
+        self.desk.key.clear();
+        for field in &limit.per {
+            match self.view.read(*field, 0).exact() {
+                Value::Absent => return Truth::False,
+                Value::Unknown(unknown) => return Truth::Unknown(unknown),
+                value => append_key(&mut self.desk.key, &value),
+            }
+        }
+        (buckets.take(&self.desk.key, self.view.now.monotonic) != limit.over).into()
+    }
+
+    /// Does a matching rule's actions, or none of them when one needs a value that is unknown.
+    fn act(&mut self, i: usize, rule: &Rule) -> Truth {
+        for action in &rule.actions {
+            if let Action::Add { field, .. } | Action::Delete { field, .. } = action
+                && let Value::Unknown(unknown) = self.view.read(*field, 0).exact()
+            {
+                return Truth::Unknown(unknown);
+            }
+        }
+        self.desk.tallies.add_rule(i, self.view.packet.wire_length);
+        for (number, action) in rule.actions.iter().enumerate() {
+            self.take_action(i, number, *action);
+        }
+        Truth::True
+    }
+
+    fn take_action(&mut self, rule: usize, number: usize, action: Action) {
+        let now = self.view.now.monotonic;
+        match action {
+            Action::Log | Action::Capture => {
+                self.desk.effects.push(Effect {
+                    rule: rule as u32,
+                    action: number as u32,
+                });
+            }
+            Action::Count(counter) => self.desk.tallies.add_counter(counter, self.view.packet.wire_length),
+            Action::Mark { value, mask } => self.view.set_mark(self.view.packet.mark & !mask | value),
+            Action::Add { set, field, timeout } => {
+                let set = &self.engine.sets[set];
+                self.view.each_element(field, |element| {
+                    set.add(element, timeout, now);
+                });
+            }
+            Action::Delete { set, field } => {
+                let set = &self.engine.sets[set];
+                self.view.each_element(field, |element| {
+                    set.delete(element, now);
+                });
+            }
+        }
+    }
+
+    fn decided(&mut self, i: usize, rule: &Rule, decision: Decision) -> Outcome {
+        if let Some(key) = self.engine.flow_keys.get(&(i as u32)).filter(|_| rule.flow)
+            && let Some(packet) = self.view.flow()
+        {
+            self.engine
+                .flows
+                .remember(&packet, Decided { decision, rule: *key }, self.view.now.monotonic);
+        }
+        self.end(self.verdict(decision, Reason::Rule, Some(i as u32)))
+    }
+
+    fn undecided(&mut self, i: usize, unknown: Unknown) -> Outcome {
+        let failure = self.engine.failure(unknown.cause, Detail::What(unknown.what));
+        self.end(Verdict {
+            detail: failure.detail,
+            ..self.verdict(failure.decision, failure.reason, Some(i as u32))
+        })
+    }
+
+    fn suspended(&mut self, i: usize) -> Suspended {
+        Suspended {
+            rule: i as u32,
+            mark: self.view.packet.mark,
+            now: self.view.now,
+            effects: std::mem::take(&mut self.desk.effects),
+        }
+    }
+
+    fn verdict(&self, decision: Decision, reason: Reason, rule: Option<u32>) -> Verdict {
+        let mark = Some(self.view.packet.mark).filter(|mark| *mark != self.arrived_with);
+        Verdict {
+            decision,
+            reason,
+            rule,
+            detail: Detail::None,
+            mark,
+        }
+    }
+
+    fn end(&mut self, verdict: Verdict) -> Outcome {
+        ended(&self.view.packet, verdict, &self.desk.tallies)
+    }
+}

@@ -1,0 +1,307 @@
+//! The engine by call: a packet in, a verdict out.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::tz::{Offset, TimeZone};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use qfilter_core::engine::{self, Desk, Now, Outcome};
+use qfilter_core::malformed::CODES;
+use qfilter_core::plan::Plan;
+use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
+use qfilter_core::state::tallies::{Tallies, Tally};
+use qfilter_core::value::{Address, Cause, Truth, Unknown, What};
+use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
+
+use crate::packet::Owned;
+
+/// A plan in force.
+#[pyclass(module = "qfilter._native")]
+pub struct Engine {
+    engine: Arc<engine::Engine>,
+    /// In a box: Python's memory is aligned to 16 bytes, and a desk wants more.
+    desk: Mutex<Box<Desk>>,
+}
+
+/// A packet before a rule whose match only Python can tell.
+#[pyclass(module = "qfilter._native", frozen)]
+pub struct Suspended {
+    packet: Owned,
+    waiting: Mutex<Option<engine::Suspended>>,
+    /// Index of the rule, in preorder.
+    #[pyo3(get)]
+    rule: u32,
+    /// The packet's mark by now.
+    #[pyo3(get)]
+    mark: u32,
+}
+
+/// A verdict as numbers: kind, argument, reason (0 rule, 1 default, 2 and up the causes), rule, detail, mark, and index
+/// of rule and action of each effect.
+type Row = (u8, u16, u8, Option<u32>, String, Option<u32>, Vec<(u32, u32)>);
+
+#[derive(IntoPyObject)]
+enum Answer {
+    Verdict(Row),
+    Ask(Suspended),
+}
+
+#[pymethods]
+impl Engine {
+    /// `zone` is the name of a time zone, seconds east of Greenwich, or None for this machine's.
+    #[new]
+    fn new(plan: &[u8], zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let plan = Plan::from_bytes(plan).map_err(PyValueError::new_err)?;
+        let engine = engine::Engine::new(plan, time_zone(zone)?).map_err(PyValueError::new_err)?;
+        let desk = Mutex::new(Box::new(engine.desk()));
+        Ok(Self {
+            engine: Arc::new(engine),
+            desk,
+        })
+    }
+
+    /// Judges a packet at a moment: monotonic nanoseconds and seconds since the epoch.
+    fn decide(&self, packet: &Bound<'_, PyAny>, monotonic: i64, wall: f64) -> PyResult<Answer> {
+        let owned = Owned::from_python(packet)?;
+        let now = Now { monotonic, wall };
+        Ok(self.answer(owned, "", |packet, desk| self.engine.decide(packet, now, desk)))
+    }
+
+    /// Goes on with a packet. `answer` is True, False, or the number of a cause (0 and up, in the order of CAUSES) with
+    /// its words.
+    fn resume(&self, suspended: &Suspended, answer: &Bound<'_, PyAny>, words: &str) -> PyResult<Answer> {
+        let waiting = lock(&suspended.waiting).take();
+        let waiting = waiting.ok_or_else(|| PyValueError::new_err("this packet has gone on already"))?;
+        let truth = match answer.extract::<bool>() {
+            Ok(truth) => truth.into(),
+            Err(_) => Truth::Unknown(Unknown {
+                cause: cause(answer.extract()?)?,
+                what: What::Said,
+            }),
+        };
+        let owned = suspended.packet.clone();
+        Ok(self.answer(owned, words, |packet, desk| {
+            self.engine.resume(packet, waiting, truth, desk)
+        }))
+    }
+
+    /// Takes over what another engine knows by name, before this one has judged anything; the flows of the rules that
+    /// `kept` names go on.
+    fn inherit(&mut self, former: PyRef<'_, Self>, kept: HashSet<String>) -> PyResult<()> {
+        let engine = Arc::get_mut(&mut self.engine);
+        let engine = engine.ok_or_else(|| PyValueError::new_err("an engine in use inherits nothing"))?;
+        engine.inherit(&former.engine, &kept);
+        Ok(())
+    }
+
+    /// What was counted: (packets, bytes) by rule, named counter, hook, cause and kind, and packets by malformed code.
+    fn totals(&self) -> (Pairs, Pairs, Pairs, Pairs, Pairs, Vec<(&'static str, u64)>) {
+        let totals = Tallies::sum([&*lock(&self.desk).tallies]);
+        let pairs = |tallies: &[Tally]| tallies.iter().map(|tally| (tally.packets, tally.bytes)).collect();
+        let malformed = CODES
+            .iter()
+            .zip(totals.malformed)
+            .map(|((_, name), packets)| (*name, packets))
+            .collect();
+        (
+            pairs(&totals.rules),
+            pairs(&totals.counters),
+            pairs(&totals.defaults),
+            pairs(&totals.causes),
+            pairs(&totals.kinds),
+            malformed,
+        )
+    }
+
+    /// Whether a set holds an element: a number, some bytes, or an object with the `packed` bytes of an address.
+    fn contains(&self, set: usize, element: &Bound<'_, PyAny>, monotonic: i64) -> PyResult<bool> {
+        with_element(element, |element| Ok(self.set(set)?.contains(element, monotonic)))
+    }
+
+    /// Adds to a dynamic set for so many nanoseconds, or the set's own time; False when it is full.
+    fn add(&self, set: usize, element: &Bound<'_, PyAny>, timeout: Option<i64>, monotonic: i64) -> PyResult<bool> {
+        with_element(element, |element| {
+            match self.set(set)?.add(element, timeout, monotonic) {
+                Added::Done | Added::InFile => Ok(true),
+                Added::Refused => Ok(false),
+                Added::Unfit => Err(PyValueError::new_err("the set is not dynamic, or of another type")),
+            }
+        })
+    }
+
+    /// Takes back what was added; False when it is not there.
+    fn delete(&self, set: usize, element: &Bound<'_, PyAny>, monotonic: i64) -> PyResult<bool> {
+        with_element(element, |element| Ok(self.set(set)?.delete(element, monotonic)))
+    }
+
+    /// Takes back everything that was added.
+    fn flush(&self, set: usize) -> PyResult<()> {
+        self.set(set)?.flush();
+        Ok(())
+    }
+
+    /// What was added: number, packed address, text or ("digest", bytes), and the nanoseconds that each has left.
+    fn elements(&self, set: usize, monotonic: i64) -> PyResult<Vec<(Held, Option<i64>)>> {
+        Ok(self
+            .set(set)?
+            .list(monotonic, 0, usize::MAX)
+            .into_iter()
+            .map(|(element, left)| (Held::from(element), left))
+            .collect())
+    }
+
+    /// Elements that are there, that were added, that were refused; zeros of a set that is not dynamic.
+    fn set_tally(&self, set: usize, monotonic: i64) -> PyResult<(usize, u64, u64)> {
+        let tally = self.set(set)?.tally(monotonic).unwrap_or_default();
+        Ok((tally.elements, tally.added, tally.refused))
+    }
+
+    /// Counts a packet of so many bytes that did not even reach the engine.
+    fn count_error(&self, length: u64) {
+        self.engine.count_error(length, &lock(&self.desk).tallies);
+    }
+}
+
+/// Packets and bytes.
+type Pairs = Vec<(u64, u64)>;
+
+/// An element as Python has it.
+#[derive(IntoPyObject)]
+enum Held {
+    Number(u64),
+    Address(Ipv4Addr),
+    Address6(Ipv6Addr),
+    Bytes(Cow<'static, [u8]>),
+    Digest((&'static str, Cow<'static, [u8]>)),
+}
+
+impl From<Element> for Held {
+    fn from(element: Element) -> Self {
+        match element {
+            Element::Number(number) => Self::Number(number),
+            Element::Address(Address::V4(number)) => Self::Address(number.into()),
+            Element::Address(Address::V6(number)) => Self::Address6(number.into()),
+            Element::Bytes(bytes) => Self::Bytes(bytes.into_vec().into()),
+            Element::Digest(digest) => Self::Digest(("digest", digest.to_vec().into())),
+        }
+    }
+}
+
+impl Engine {
+    fn set(&self, index: usize) -> PyResult<&LiveSet> {
+        let sets = self.engine.sets();
+        sets.get(index)
+            .ok_or_else(|| PyValueError::new_err(format!("set {index}: there are {}", sets.len())))
+    }
+
+    fn answer(
+        &self,
+        packet: Owned,
+        words: &str,
+        judge: impl FnOnce(&qfilter_core::packet::Packet<'_>, &mut Desk) -> Outcome,
+    ) -> Answer {
+        let mut desk = lock(&self.desk);
+        let outcome = catch_unwind(AssertUnwindSafe(|| judge(&packet.view(), &mut desk)));
+        match outcome {
+            Ok(Outcome::Verdict(verdict)) => Answer::Verdict(row(&verdict, &desk.effects, words)),
+            Ok(Outcome::Ask(waiting)) => {
+                let (rule, mark) = (waiting.rule, waiting.mark);
+                Answer::Ask(Suspended {
+                    packet,
+                    waiting: Mutex::new(Some(waiting)),
+                    rule,
+                    mark,
+                })
+            }
+            Err(panic) => {
+                **desk = self.engine.desk_with(Arc::clone(&desk.tallies));
+                let verdict = self.engine.fail(&packet.view(), None, Cause::Error, &mut desk);
+                Answer::Verdict(row(&verdict, &[], &panic_words(&*panic)))
+            }
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", said.unwrap_or("without a word"))
+}
+
+fn row(verdict: &Verdict, effects: &[Effect], words: &str) -> Row {
+    let reason = match verdict.reason {
+        Reason::Rule => 0,
+        Reason::Default => 1,
+        Reason::Cause(cause) => 2 + cause as u8,
+    };
+    let detail = match verdict.detail {
+        Detail::What(What::Said) => words.to_owned(),
+        Detail::None if reason >= 2 => words.to_owned(),
+        detail => detail.to_string(),
+    };
+    let effects = effects.iter().map(|effect| (effect.rule, effect.action)).collect();
+    let decision = verdict.decision;
+    (
+        decision.kind as u8,
+        decision.argument,
+        reason,
+        verdict.rule,
+        detail,
+        verdict.mark,
+        effects,
+    )
+}
+
+fn cause(number: usize) -> PyResult<Cause> {
+    let found = qfilter_core::value::CAUSES.get(number).copied();
+    found.ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "cause {number}: there are {}",
+            qfilter_core::value::CAUSES.len()
+        ))
+    })
+}
+
+fn with_element<T>(element: &Bound<'_, PyAny>, with: impl FnOnce(ElementRef<'_>) -> PyResult<T>) -> PyResult<T> {
+    if let Ok(bytes) = element.cast::<PyBytes>() {
+        return with(ElementRef::Bytes(bytes.as_bytes()));
+    }
+    if element.is_instance_of::<PyInt>() {
+        // No set holds a number that does not fit.
+        return with(element.extract().map_or(ElementRef::Bytes(&[]), ElementRef::Number));
+    }
+    let packed = element.getattr(intern!(element.py(), "packed"))?;
+    let packed = packed.cast::<PyBytes>()?.as_bytes();
+    let address = match (<[u8; 4]>::try_from(packed), <[u8; 16]>::try_from(packed)) {
+        (Ok(v4), _) => Address::V4(u32::from_be_bytes(v4)),
+        (_, Ok(v6)) => Address::V6(u128::from_be_bytes(v6)),
+        _ => return Err(PyTypeError::new_err("an element is a number, bytes or an address")),
+    };
+    with(ElementRef::Address(address))
+}
+
+fn time_zone(zone: Option<&Bound<'_, PyAny>>) -> PyResult<TimeZone> {
+    let Some(zone) = zone else {
+        return Ok(TimeZone::system());
+    };
+    if let Ok(seconds) = zone.extract::<i32>() {
+        return Offset::from_seconds(seconds)
+            .map(TimeZone::fixed)
+            .map_err(|error| PyValueError::new_err(error.to_string()));
+    }
+    TimeZone::get(&zone.extract::<String>()?).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// What a lock guards, also after a panic: a verdict is worth more than that packet's last step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

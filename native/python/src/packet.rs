@@ -1,0 +1,99 @@
+//! `qfilter.model.packet.Packet` as the core takes it.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use qfilter_core::packet::{HOOKS, Hook, Packet};
+
+/// A packet that lives on its own, so that it can wait.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    data: Vec<u8>,
+    hook: Hook,
+    wire_length: u64,
+    iifname: Option<Vec<u8>>,
+    oifname: Option<Vec<u8>>,
+    physin: Option<Vec<u8>>,
+    physout: Option<Vec<u8>>,
+    mark: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    hwaddr: Option<Vec<u8>>,
+    timestamp: Option<f64>,
+    checksum_ready: bool,
+}
+
+impl Owned {
+    /// Reads a Python packet's attributes.
+    ///
+    /// # Errors
+    /// What Python raises when one is missing or of another type, ValueError for an unknown hook.
+    pub fn from_python(packet: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = packet.py();
+        let data = packet.getattr(intern!(py, "data"))?;
+        Ok(Self {
+            data: data.cast::<PyBytes>()?.as_bytes().to_vec(),
+            hook: hook(&packet.getattr(intern!(py, "hook"))?)?,
+            wire_length: packet.getattr(intern!(py, "wire_length"))?.extract()?,
+            iifname: text(&packet.getattr(intern!(py, "iifname"))?)?,
+            oifname: text(&packet.getattr(intern!(py, "oifname"))?)?,
+            physin: text(&packet.getattr(intern!(py, "physin"))?)?,
+            physout: text(&packet.getattr(intern!(py, "physout"))?)?,
+            mark: packet.getattr(intern!(py, "mark"))?.extract()?,
+            uid: packet.getattr(intern!(py, "uid"))?.extract()?,
+            gid: packet.getattr(intern!(py, "gid"))?.extract()?,
+            hwaddr: hwaddr(&packet.getattr(intern!(py, "hwaddr"))?)?,
+            timestamp: packet.getattr(intern!(py, "timestamp"))?.extract()?,
+            checksum_ready: packet.getattr(intern!(py, "checksum_ready"))?.extract()?,
+        })
+    }
+
+    /// As the core takes it.
+    pub fn view(&self) -> Packet<'_> {
+        Packet {
+            data: &self.data,
+            hook: self.hook,
+            wire_length: self.wire_length,
+            iifname: self.iifname.as_deref(),
+            oifname: self.oifname.as_deref(),
+            physin: self.physin.as_deref(),
+            physout: self.physout.as_deref(),
+            mark: self.mark,
+            uid: self.uid,
+            gid: self.gid,
+            hwaddr: self.hwaddr.as_deref(),
+            timestamp: self.timestamp,
+            checksum_ready: self.checksum_ready,
+        }
+    }
+}
+
+fn hook(value: &Bound<'_, PyAny>) -> PyResult<Hook> {
+    let name = value.cast::<PyString>()?;
+    let name = name.to_str()?;
+    let found = HOOKS.into_iter().find(|hook| hook.name() == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("hook {name:?}: expected one of netfilter's")))
+}
+
+/// UTF-8; an interface's name that is none comes with surrogates, and goes back to the bytes that it was.
+fn text(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let name = value.cast::<PyString>()?;
+    if let Ok(plain) = name.to_str() {
+        return Ok(Some(plain.as_bytes().to_vec()));
+    }
+    let raw = name.call_method1(intern!(value.py(), "encode"), ("utf-8", "surrogateescape"))?;
+    Ok(Some(raw.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+fn hwaddr(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let raw = value.cast::<PyBytes>()?.as_bytes();
+    let pairs: Vec<String> = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Some(pairs.join(":").into_bytes()))
+}
