@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -113,7 +114,8 @@ class ControlClient:
         self.close()
 
     def _connect(self) -> None:
-        self._socket.settimeout(self._timeout)
+        # With a time-out of Python's a full backlog fails at once; the kernel's own waits for room.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _time(self._timeout))
         try:
             self._socket.connect(str(self._path))
         except (FileNotFoundError, ConnectionRefusedError):
@@ -122,6 +124,7 @@ class ControlClient:
             raise PrivilegeError(f"{self._path}: expected root, or the user who runs the service") from None
         except OSError as error:
             raise self._gone(error) from None
+        self._socket.settimeout(self._timeout)
         if not trusted(self._socket):
             raise ControlError(f"{self._path}: another user listens there: expected root's service or your own")
 
@@ -176,6 +179,12 @@ class ControlClient:
         if isinstance(error, TimeoutError | BlockingIOError):
             return ControlError(f"{self._path}: the service does not answer: is it stopped, or busy?")
         return ControlError(f"{self._path}: {error.strerror or error}")
+
+
+def _time(seconds: float) -> bytes:
+    """A struct timeval."""
+    whole, rest = divmod(seconds, 1)
+    return struct.pack("ll", int(whole), int(rest * 1_000_000))
 
 
 def _batches(elements: Iterable[str]) -> Iterator[tuple[str, ...]]:
