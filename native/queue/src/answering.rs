@@ -65,7 +65,7 @@ impl<J: Judge> Serving<J> {
     /// The answer to a question came.
     pub(crate) fn answered(&mut self, ticket: Ticket, answer: J::Answer, names: &mut Names<'_>) {
         let Some((held, suspended)) = self.waiting.take(ticket) else {
-            return self.counters.unanswered.add(1);
+            return self.counters.late_answers.add(1);
         };
         self.look_again(held, names, |judge, packet| {
             judge.judge.resume(packet, suspended, answer)

@@ -43,7 +43,7 @@ pub(crate) struct Counters {
     pub lost: Counter,
     pub truncated: Counter,
     pub waiting: Counter,
-    pub unanswered: Counter,
+    pub late_answers: Counter,
     pub panics: Counter,
     pub receives: Counter,
     pub sends: Counter,
@@ -92,7 +92,7 @@ impl Counters {
             lost: self.lost.get(),
             errors: failures.errors.clone(),
             waiting: self.waiting.get(),
-            unanswered: self.unanswered.get(),
+            late_answers: self.late_answers.get(),
             panics: self.panics.get(),
             receives: self.receives.get(),
             sends: self.sends.get(),
@@ -127,7 +127,7 @@ pub struct Snapshot {
     /// Packets that wait for an answer now, or behind one that does.
     pub waiting: u64,
     /// Answers that came too late, or twice.
-    pub unanswered: u64,
+    pub late_answers: u64,
     /// Calls of the judge that panicked.
     pub panics: u64,
     /// Receives that brought something.

@@ -24,6 +24,8 @@ use crate::waiting::Waiting;
 
 /// What a message has beside the packet's bytes: attributes of some hundred bytes, the longest those of conntrack.
 const BESIDE_PAYLOAD: usize = 2_048;
+/// As good as for ever: no clock overflows by it.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
 
 /// A bound queue: packets wait in it from now on. Dropped without [`Queue::start`], it lets go, and they are dropped.
 pub struct Queue {
@@ -236,10 +238,7 @@ fn spawn<J: Judge>(
     shared: Arc<Shared<J::Answer>>,
 ) -> io::Result<JoinHandle<()>> {
     let (started, answer) = std::sync::mpsc::sync_channel(1);
-    let (name, cpu) = (
-        format!("qfilter-queue{}", serving.settings.number),
-        serving.settings.cpu,
-    );
+    let (name, cpu) = (format!("qfilter-q{}", serving.settings.number), serving.settings.cpu);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         block_signals();
         let pinned = cpu.map_or(Ok(()), pin);
@@ -292,7 +291,7 @@ impl<A> Handle<A> {
     /// # Errors
     /// As `wake`.
     pub fn stop(&self, patience: Duration) -> io::Result<()> {
-        Ok(self.shared.mailbox.stop(Instant::now() + patience)?)
+        Ok(self.shared.mailbox.stop(Instant::now() + patience.min(LONGEST))?)
     }
 
     /// Whether the loop still runs.
@@ -320,6 +319,7 @@ impl<A> Handle<A> {
 
 impl<A> Drop for Handle<A> {
     fn drop(&mut self) {
+        // A loop that could not be told is not waited for: it may be long until its next packet, which tells it.
         if self.thread.is_some() && self.stop(Duration::ZERO).is_ok() {
             let _ = self.join();
         }

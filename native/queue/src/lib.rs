@@ -21,6 +21,9 @@ mod socket;
 mod taking;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 pub use counters::Snapshot;
 pub use error::{OpenError, QueueError};
 pub use handle::{Answers, Handle, Queue};

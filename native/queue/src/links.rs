@@ -26,7 +26,8 @@ const LARGEST: usize = 64 << 10;
 /// Names by index; a few to some thousands, of which a packet needs two.
 type Table = Vec<(u32, Box<[u8]>)>;
 
-/// The interfaces of a network namespace.
+/// The interfaces of a network namespace. An index that has just come has its name at once, an interface that is
+/// renamed as soon as its notice is read: some packets may still have the earlier name.
 pub struct Links {
     shared: Arc<Shared>,
     /// To ask for one interface at once.

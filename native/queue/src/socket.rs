@@ -73,8 +73,9 @@ impl Socket {
 
     /// Asks for a receive buffer of that many bytes, above `net.core.rmem_max` where allowed; returns what it got.
     pub fn resize(&self, wanted: usize) -> Result<usize, Errno> {
-        if sockopt::set_socket_recv_buffer_size_force(&self.0, wanted) == Err(Errno::PERM) {
-            sockopt::set_socket_recv_buffer_size(&self.0, wanted)?;
+        match sockopt::set_socket_recv_buffer_size_force(&self.0, wanted) {
+            Err(Errno::PERM) => sockopt::set_socket_recv_buffer_size(&self.0, wanted)?,
+            forced => forced?,
         }
         // The kernel doubles what it is asked for, for its own bookkeeping, and says the doubled number.
         Ok(sockopt::socket_recv_buffer_size(&self.0)? / 2)

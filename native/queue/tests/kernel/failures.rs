@@ -1,5 +1,6 @@
 //! What goes wrong: nothing is let through by it, everything is counted, and the loop goes on.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use qfilter_queue::{Links, OpenError, Queue, Settings};
@@ -170,4 +171,49 @@ fn a_verdict_that_comes_too_late_is_counted_and_the_loop_goes_on() {
         handle.stop(PATIENCE).unwrap();
         handle.join().unwrap();
     });
+}
+
+#[test]
+fn a_socket_that_is_gone_ends_the_loop_with_its_error() {
+    inside(|| {
+        let (queue, pair) = (open(Settings::new(0)), Pair::to(9));
+        queue_port(9, 0);
+        let mut handle = queue.start(Obedient::default()).unwrap();
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: the descriptor stays valid, and its owner's; it only stands for another file.
+        assert!(unsafe { libc::dup2(nothing.as_raw_fd(), descriptor_of(row(0).unwrap()[1])) } >= 0);
+        // The loop is in a receive from the socket that was; its packet comes, and then nothing more can be sent.
+        pair.send(&["accept"]);
+        until("ended", || !handle.is_running());
+        assert_eq!(
+            handle.join().unwrap_err().to_string(),
+            "read queue 0: Socket operation on non-socket (os error 88)"
+        );
+        assert_eq!(
+            handle.failure().unwrap().to_string(),
+            handle.join().unwrap_err().to_string()
+        );
+        assert!(pair.is_empty(), "the kernel dropped it when the socket closed");
+        let counters = handle.counters();
+        assert_eq!(
+            (counters.received, counters.errors.get(&libc::ENOTSOCK).copied()),
+            (1, Some(2))
+        );
+    });
+}
+
+/// The descriptor of this process's netlink socket with that port id.
+fn descriptor_of(port: u64) -> i32 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+    let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let row = table
+        .lines()
+        .map(columns)
+        .find(|row| row[1] == "12" && row[2] == port.to_string())
+        .unwrap();
+    let link = format!("socket:[{}]", row.last().unwrap());
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let found =
+        entries.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == link.as_str()));
+    found.last().unwrap().file_name().to_string_lossy().parse().unwrap()
 }

@@ -81,7 +81,7 @@ fn answers_come_in_any_order_late_and_twice() {
         answer(&handle, &judge, "b:wait", "drop");
         answer(&handle, &judge, "b:wait", "drop");
         let counters = end(&mut handle);
-        assert_eq!((counters.accepted, counters.dropped, counters.unanswered), (3, 0, 2));
+        assert_eq!((counters.accepted, counters.dropped, counters.late_answers), (3, 0, 2));
     });
 }
 
