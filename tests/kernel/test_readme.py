@@ -152,6 +152,37 @@ def nft_opens_by_hand(stage: Stage, line: str) -> None:
     assert all(stage.answers(family, timeout=5.0) for family in FAMILIES)
 
 
+def reloaded(stage: Stage, line: str) -> None:
+    other = str(Path("policy.yaml").resolve())
+    with serving(stage.lab.gateway, Path("first.yaml")) as running:
+        said = stage.run(*(other if word.endswith("/other.yaml") else word for word in words(line)))
+        file = other if "other.yaml" in line else "first.yaml"
+        assert said.splitlines()[-1].startswith(f"reloaded {file}")
+        running.wait_for(f"qfilter: reloaded {file}")
+
+
+def counted_so_far(stage: Stage, line: str) -> None:
+    with serving(stage.lab.gateway, Path("first.yaml")):
+        assert not stage.answers(4)
+        said = stage.run(*words(line))
+        assert '"default": {' in said if "json" in line else "default input" in said
+
+
+def changes_a_set(*promised: str) -> Callable[[Stage, str], None]:
+    """With one element in the set that the guide's section on dynamic sets has."""
+
+    def tried(stage: Stage, line: str) -> None:
+        (text,) = (block.text for block in documents.blocks(GUIDE, "yaml") if "knockers: {" in block.text)
+        Path("knocking.yaml").write_text(f"version: 1\ndefault: {{input: drop}}\n{text}")
+        with serving(stage.lab.gateway, Path("knocking.yaml")):
+            if " add " not in line:
+                stage.run(*qfilter("set", "add", "knockers", "203.0.113.9"))
+            said = stage.run(*words(line))
+            assert all(text in said for text in promised)
+
+    return tried
+
+
 TRIED: dict[str, Callable[[Stage, str], None]] = {
     # README.md
     "sudo make run": the_private_lab,
@@ -160,8 +191,18 @@ TRIED: dict[str, Callable[[Stage, str], None]] = {
     "sudo make run HOST=1 POLICY=first.yaml": in_force_until_ctrl_c,
     "sudo .venv/bin/qfilter status first.yaml": status_compares_what_stands_with_the_policy,
     "sudo .venv/bin/qfilter remove": everything_of_qfilters_goes,
+    "sudo .venv/bin/qfilter reload": reloaded,
+    "sudo .venv/bin/qfilter stats": counted_so_far,
     # docs/operators-guide.md
     "sudo timeout 120 qfilter run policy.yaml": the_rules_end_with_the_time,
+    "sudo qfilter reload": reloaded,
+    "sudo qfilter reload /etc/qfilter/other.yaml": reloaded,
+    "sudo qfilter stats --format json": counted_so_far,
+    "sudo qfilter set list": changes_a_set("knockers  address", "1 of 10,000 added"),
+    "sudo qfilter set add knockers 203.0.113.9 --timeout 1h": changes_a_set("1 added"),
+    "sudo qfilter set list knockers": changes_a_set("203.0.113.9  for "),
+    "sudo qfilter set delete knockers 203.0.113.9": changes_a_set("1 deleted"),
+    "sudo qfilter set flush knockers": changes_a_set("1 deleted"),
     "sudo qfilter remove": everything_of_qfilters_goes,
     "sudo iptables -F QFILTER-IN": opens_by_hand(4),
     "sudo ip6tables -F QFILTER-IN": opens_by_hand(6),
