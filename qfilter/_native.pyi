@@ -8,14 +8,19 @@ from qfilter.model.packet import Packet
 
 VERSION: Final[str]
 
-# A verdict: kind, argument (reject code or queue number, else 0), reason (0 rule, 1 default, 2 and up the causes), index
-# of the rule, detail, new mark, and rule and action of each effect.
+# A verdict: kind, argument (reject code or queue number, else 0), reason (0 rule, 1 default, 2 and up the causes),
+# index of the rule, detail, new mark, and rule and action of each effect.
 Row: TypeAlias = tuple[int, int, int, int | None, str, int | None, list[tuple[int, int]]]
 
 # Packets and bytes.
 Tallies: TypeAlias = list[tuple[int, int]]
 
 Element: TypeAlias = int | bytes | IPv4Address | IPv6Address
+
+# Of a field: its value (several as a tuple, text as bytes), None where the packet has none, the number of a cause with
+# its detail where it is unknown, and what is known of a value with its length, if that is known, and then the same.
+Unknown: TypeAlias = tuple[int, str]
+Known: TypeAlias = int | bytes | IPv4Address | IPv6Address | list[int]
 
 # A packet before a rule whose match only Python can tell.
 class Suspended:
@@ -27,6 +32,9 @@ class Engine:
     def __init__(self, plan: bytes, zone: str | int | None) -> None: ...
     def decide(self, packet: Packet, monotonic: int, wall: float) -> Row | Suspended: ...
     def resume(self, suspended: Suspended, answer: bool | int, words: str) -> Row | Suspended: ...
+    def read(
+        self, packet: Packet, field: int, depth: int, wall: float
+    ) -> tuple[Known | None, Unknown | None, int | None]: ...
     def count_error(self, length: int) -> None: ...
     def inherit(self, former: Engine, kept: AbstractSet[str]) -> None: ...
     def totals(self) -> tuple[Tallies, Tallies, Tallies, Tallies, Tallies, list[tuple[str, int]]]: ...

@@ -1,6 +1,6 @@
 """Policy + capabilities -> Plan, and the plan as a document. Pure: what this machine can do comes in as a value."""
 
-from qfilter.compiler.compile import compile_policy
+from qfilter.compiler.compile import compile_policy, portable_plan
 from qfilter.compiler.encode import encode
 
-__all__ = ["compile_policy", "encode"]
+__all__ = ["compile_policy", "encode", "portable_plan"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from qfilter.compiler import places, walk
 from qfilter.compiler.limits import check
@@ -26,11 +27,16 @@ def compile_policy(
     problems = check(policy, capabilities)
     if problems:
         raise PolicyError(problems)
+    kernel = _kernel_rules(policy, capabilities, backend) if install else None
+    return replace(portable_plan(policy), kernel=kernel, ip_queue=capabilities.ip_queue)
+
+
+def portable_plan(policy: Policy) -> Plan:
+    """What an engine must do where there is no kernel: for replay, and for the tests inside a policy."""
     return Plan(
         policy=policy,
-        kernel=_kernel_rules(policy, capabilities, backend) if install else None,
+        kernel=None,
         mark_mask=policy.queue.mark_mask if _rejects(policy) else 0,
-        ip_queue=capabilities.ip_queue,
         copy_range=copy_range(policy),
         fail_open=policy.on_failure.get(Reason.QUEUE_FULL) is Kind.ACCEPT,
         places=_places(policy),

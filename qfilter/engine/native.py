@@ -19,8 +19,9 @@ from qfilter.engine.decode import decode
 from qfilter.engine.sets import Digest, Element
 from qfilter.engine.summary import summary
 from qfilter.engine.tallies import Tallies, all_rules, counter_names
-from qfilter.engine.value import Unknown
+from qfilter.engine.value import ABSENT, Known, Partial, Unknown, Value
 from qfilter.errors import Position
+from qfilter.fields import FIELDS, Field, Type
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
@@ -29,6 +30,7 @@ from qfilter.model.rule import Capture, Log, Rule
 from qfilter.model.verdict import CAUSES, Captured, Decision, Kind, Logged, Reason, RejectWith, Verdict
 
 _SECOND = 1_000_000_000
+_FIELDS = {name: index for index, name in enumerate(FIELDS)}
 _KINDS, _REASONS, _ANSWERS = tuple(Kind), tuple(Reason), tuple(RejectWith)
 
 
@@ -67,6 +69,18 @@ class NativeEngine:
     def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
         """A packet in five fields, for events."""
         return summary(self._view(packet, self._clock.monotonic()))
+
+    def read(self, packet: Packet, field: str, depth: int = 0) -> Value:
+        """The value of a field, see `readers.read`; every header field of a malformed packet is unknown."""
+        known, why, length = self._core.read(packet, _FIELDS[field], depth, self._clock.wall())
+        value = _value(known, FIELDS[field])
+        if why is None:
+            return ABSENT if value is None else value
+        unknown = Unknown(CAUSES[why[0]], why[1])
+        if value is None:
+            return unknown
+        assert isinstance(value, bytes | tuple)
+        return Partial(value, length, unknown)
 
     def report(self) -> Report:
         """What has been counted, since the first engine that this one inherited from."""
@@ -160,6 +174,12 @@ class NativeEngine:
     def _set_tally(self, name: str, now: int) -> SetTally:
         elements, added, refused = self._core.set_tally(self._dynamic(name), now)
         return SetTally(elements=elements, added=added, refused=refused)
+
+
+def _value(known: _native.Known | None, row: Field) -> Known | None:
+    if isinstance(known, list):
+        return tuple(known)
+    return known.decode("utf-8", "surrogateescape") if row.type is Type.TEXT and isinstance(known, bytes) else known
 
 
 def _decision(kind: int, argument: int) -> Decision:

@@ -14,7 +14,7 @@ use crate::state::sets::ElementRef;
 use crate::value::{Address, Cause, Truth, Unknown, Value, What};
 
 /// How many tunnels `inner.` may look into.
-const MAX_DEPTH: usize = 4;
+pub const MAX_DEPTH: u8 = 4;
 
 /// A packet on its way through the rules: what they may look at.
 pub struct View<'e, 'a> {
@@ -24,7 +24,7 @@ pub struct View<'e, 'a> {
     pub now: Now,
     engine: &'e Engine,
     decoded: Decoded<'a>,
-    inner: [OnceCell<Inside<'a>>; MAX_DEPTH],
+    inner: [OnceCell<Inside<'a>>; MAX_DEPTH as usize],
     found: RefCell<Found>,
     searched: Cell<bool>,
 }
@@ -37,7 +37,7 @@ impl<'e, 'a> View<'e, 'a> {
             now,
             engine,
             decoded,
-            inner: [const { OnceCell::new() }; MAX_DEPTH],
+            inner: [const { OnceCell::new() }; MAX_DEPTH as usize],
             found: RefCell::new(found),
             searched: Cell::new(false),
         }

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::conditions::View;
 use crate::decode::decode;
+use crate::fields::Field;
 use crate::index::{self, Index};
 use crate::literals::{self, Searcher};
 use crate::packet::Packet;
@@ -217,6 +218,18 @@ impl Engine {
         };
         count(packet, &verdict, &desk.tallies);
         verdict
+    }
+
+    /// A field of a packet, at most [`crate::conditions::MAX_DEPTH`] tunnels inside. Of a malformed one every field of
+    /// its headers is unknown here.
+    pub fn read<'a>(&self, packet: &Packet<'a>, field: Field, depth: u8, now: Now) -> Value<'a> {
+        match decode(packet, self.plan.allow) {
+            Ok(decoded) => View::new(self, *packet, decoded, now, literals::Found::default()).read(field, depth),
+            Err(code) => Value::Unknown(Unknown {
+                cause: Cause::Malformed,
+                what: What::Malformed(code),
+            }),
+        }
     }
 
     /// Counts a packet of so many bytes that did not even reach the engine.

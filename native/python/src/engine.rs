@@ -11,12 +11,14 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt};
+use qfilter_core::conditions::MAX_DEPTH;
 use qfilter_core::engine::{self, Desk, Now, Outcome};
+use qfilter_core::fields::Field;
 use qfilter_core::malformed::CODES;
 use qfilter_core::plan::Plan;
 use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
 use qfilter_core::state::tallies::{Tallies, Tally};
-use qfilter_core::value::{Address, Cause, Truth, Unknown, What};
+use qfilter_core::value::{Address, Cause, Numbers, Truth, Unknown, Value, What};
 use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
 
 use crate::packet::Owned;
@@ -89,6 +91,24 @@ impl Engine {
         Ok(self.answer(owned, words, |packet, desk| {
             self.engine.resume(packet, waiting, truth, desk)
         }))
+    }
+
+    /// A field of a packet by its row, so many tunnels inside: what is known of it (None where that is nothing), why the
+    /// rest is not (None where there is no rest) and the whole's length in bytes.
+    fn read(&self, packet: &Bound<'_, PyAny>, field: usize, depth: u8, wall: f64) -> PyResult<Reading> {
+        let owned = Owned::from_python(packet)?;
+        let field = Field::from_index(field).ok_or_else(|| PyValueError::new_err(format!("field {field}")))?;
+        if depth > MAX_DEPTH {
+            return Err(PyValueError::new_err(format!(
+                "depth {depth}: expected at most {MAX_DEPTH}"
+            )));
+        }
+        Ok(reading(self.engine.read(
+            &owned.view(),
+            field,
+            depth,
+            Now { monotonic: 0, wall },
+        )))
     }
 
     /// Takes over what another engine knows by name, before this one has judged anything; the flows of the rules that
@@ -165,6 +185,35 @@ impl Engine {
     /// Counts a packet of so many bytes that did not even reach the engine.
     fn count_error(&self, length: u64) {
         self.engine.count_error(length, &lock(&self.desk).tallies);
+    }
+}
+
+/// See [`Engine::read`].
+type Reading = (Option<Known>, Option<(u8, String)>, Option<usize>);
+
+/// A field's value as Python has it.
+#[derive(IntoPyObject)]
+enum Known {
+    Number(u64),
+    Address(Ipv4Addr),
+    Address6(Ipv6Addr),
+    Bytes(Cow<'static, [u8]>),
+    Numbers(Vec<u64>),
+}
+
+fn reading(value: Value<'_>) -> Reading {
+    let why = |unknown: Unknown| Some((unknown.cause as u8, unknown.what.to_string()));
+    let numbers = |numbers: Numbers| Known::Numbers(numbers.as_slice().iter().copied().map(u64::from).collect());
+    match value {
+        Value::Absent => (None, None, None),
+        Value::Unknown(unknown) => (None, why(unknown), None),
+        Value::Number(number) => (Some(Known::Number(number)), None, None),
+        Value::Address(Address::V4(number)) => (Some(Known::Address(number.into())), None, None),
+        Value::Address(Address::V6(number)) => (Some(Known::Address6(number.into())), None, None),
+        Value::Bytes(bytes) => (Some(Known::Bytes(bytes.to_vec().into())), None, None),
+        Value::Numbers(all) => (Some(numbers(all)), None, None),
+        Value::PartialBytes { known, length, rest } => (Some(Known::Bytes(known.to_vec().into())), why(rest), length),
+        Value::PartialNumbers { known, rest } => (Some(numbers(known)), why(rest), None),
     }
 }
 
