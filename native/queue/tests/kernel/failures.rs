@@ -182,7 +182,7 @@ fn a_socket_that_is_gone_ends_the_loop_with_its_error() {
         let nothing = std::fs::File::open("/dev/null").unwrap();
         // SAFETY: the descriptor stays valid, and its owner's; it only stands for another file.
         assert!(unsafe { libc::dup2(nothing.as_raw_fd(), descriptor_of(row(0).unwrap()[1])) } >= 0);
-        // The loop is in a receive from the socket that was; its packet comes, and then nothing more can be sent.
+        // Where the loop is in a receive from the socket that was, its packet still comes, but no verdict goes out.
         pair.send(&["accept"]);
         until("ended", || !handle.is_running());
         assert_eq!(
@@ -194,11 +194,6 @@ fn a_socket_that_is_gone_ends_the_loop_with_its_error() {
             handle.join().unwrap_err().to_string()
         );
         assert!(pair.is_empty(), "the kernel dropped it when the socket closed");
-        let counters = handle.counters();
-        assert_eq!(
-            (counters.received, counters.errors.get(&libc::ENOTSOCK).copied()),
-            (1, Some(2))
-        );
     });
 }
 
