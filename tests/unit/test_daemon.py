@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from qfilter import daemon, firewall
+from qfilter.control.messages import Change, Changed, ChangeSet, Refused, Reloaded
 from qfilter.errors import PolicyError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import Event
@@ -16,7 +19,7 @@ from qfilter.fields import Family
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
-from qfilter.model.verdict import Reason
+from qfilter.model.verdict import Kind, Reason
 from qfilter.netlink.nfnetlink import ConfigFlag
 from qfilter.policy.load import loads
 from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
@@ -34,6 +37,9 @@ class FakeQueue:
     number: int = 0
     waiting: int = 0
     fails: bool = False
+    refuses: int = 0
+    """A copy range."""
+    asked: list[tuple[object, ...]] = field(default_factory=list)
     counters: QueueCounters = field(default_factory=QueueCounters)
     warnings: tuple[str, ...] = ()
     descriptor: int = field(default_factory=lambda: os.eventfd(1))
@@ -53,6 +59,14 @@ class FakeQueue:
         self.waiting -= 1
         judge(Packet.from_bytes(SYN, hook=Hook.INPUT))
         return 1
+
+    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+        if copy_range == self.refuses:
+            raise QueueError("configure queue 0", "Invalid argument", 22)
+        self.asked.append((copy_range, length, fail_open, socket_buffer))
+
+    def answer_by(self, *, mark_mask: int, failure: Mapping[Reason, Kind]) -> None:
+        self.asked.append((f"{mark_mask:#x}", failure[Reason.ERROR]))
 
     def close(self) -> None:
         if not self.closed:
@@ -171,3 +185,102 @@ def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> 
         pytest.fail("it served")
     assert queue.closed
     serving.close()
+
+
+NEW = """version: 1
+default: {input: accept}
+on_failure: {error: accept}
+queue: {length: 9}
+sets: {s: {type: string, dynamic: true}}
+rules:
+  - {id: get, match: {payload: {contains: GET}}, verdict: reject}
+  - {id: named, match: {iifname: $s}, verdict: drop}
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "p.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_reload_reaches_the_queues_and_what_waited_is_judged_by_the_old_policy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    queue = FakeQueue()
+    serving = service(monkeypatch, queue)
+    serving._queues = (queue,)
+    queue.waiting = 1
+    assert serving.reload(written(tmp_path, NEW)) == Reloaded(
+        file=f"{tmp_path}/p.yaml",
+        digest=serving.plan.policy.digest,
+        changes=(
+            f"file {tmp_path}/p.yaml, was <policy>",
+            "default input accept, was drop",
+            "on_failure error accept, was drop",
+            "queue.length 9, was 1024",
+            "set s added",
+            "rule get added",
+            "rule named added",
+        ),
+        warnings=(),
+    )
+    assert queue.asked == [(65_531, 9, False, None), ("0xf0000000", Kind.ACCEPT)]
+    verdicts = serving.report().verdicts
+    assert (verdicts[Kind.DROP].packets, verdicts[Kind.ACCEPT].packets) == (1, 0)
+    queue.waiting = 1
+    serving._receive(queue)
+    assert serving.report().verdicts[Kind.ACCEPT].packets == 1
+    os.close(queue.descriptor)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("version: 2\n", "p.yaml:1:10: error: the number '2': expected 1"),
+        (NEW + "tests: [{packet: {hook: input}, expect: drop}]\n", "expected drop, got accept by default"),
+        (NEW.replace("length: 9", "number: 7"), "p.yaml:4:17: error: queue.number 7: the service runs with 0"),
+        (NEW, "configure queue 0: Invalid argument"),
+    ],
+)
+def test_a_reload_that_is_refused_leaves_the_old_policy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, problem: str
+) -> None:
+    queue, said = FakeQueue(refuses=65_531), list[str]()
+    serving = service(monkeypatch, queue)
+    serving._queues, serving._say = (queue,), said.append
+    before = serving.plan
+    outcome = serving.reload(written(tmp_path, text))
+    assert isinstance(outcome, Refused)
+    assert problem in "\n".join((outcome.problem, *map(str, outcome.diagnostics)))
+    assert serving.plan == before
+    assert said[-1] == f"{tmp_path}/p.yaml refused: the policy before it stays in force"
+    assert any(problem in line for line in said)
+    assert [asked for asked in queue.asked if asked[0] == "0x0"] == [("0x0", Kind.DROP)] * (text == NEW)
+    os.close(queue.descriptor)
+
+
+def test_a_fault_in_a_reload_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = service(monkeypatch)
+    monkeypatch.setattr(daemon, "load", lambda _: 1 / 0)
+    assert serving.reload() == Refused(problem="a fault of qfilter's own: ZeroDivisionError: division by zero")
+
+
+def test_sets_are_changed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serving = service(monkeypatch)
+    assert isinstance(serving.reload(written(tmp_path, NEW)), Reloaded)
+    wanted = ("eth0", "eth1", "eth0")
+    assert serving.change_set(ChangeSet(set="s", change=Change.ADD, elements=wanted)) == Changed(count=3)
+    (state,) = serving.sets().sets
+    assert (state.name, state.type, state.added, state.file) == ("s", "string", 2, 0)
+    found = serving.elements("s")
+    assert not isinstance(found, Refused)
+    assert [(each.element, each.added, each.seconds) for each in found] == [("eth0", True, None), ("eth1", True, None)]
+    gone = serving.change_set(ChangeSet(set="s", change=Change.DELETE, elements=("eth0", "eth9")))
+    assert gone == Changed(count=1, absent=("eth9",))
+    assert serving.change_set(ChangeSet(set="s", change=Change.FLUSH)) == Changed(count=1)
+    half = serving.change_set(ChangeSet(set="s", change=Change.ADD, elements=("eth5", "\\")))
+    assert isinstance(half, Refused)
+    assert serving.sets().sets[0].added == 0, "all or nothing"
+    assert serving.elements("t") == Refused(problem="set 't': expected one of s")
+    assert serving.change_set(ChangeSet(set="t", change=Change.FLUSH)) == Refused(problem="set 't': expected one of s")
