@@ -252,3 +252,185 @@ fn each_match<A: automaton::Automaton>(automaton: &A, text: &[u8], mut matched: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use memchr::memmem;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fields::Field;
+    use crate::malformed::Allow;
+    use crate::plan::{Condition, Place, Rule, Test};
+
+    fn plan(literals: Vec<Box<[u8]>>, regexes: &[&str]) -> Plan {
+        let rule = |(index, regex): (usize, &&str)| Rule {
+            id: format!("r{index}"),
+            hooks: 0,
+            end: index + 1,
+            condition: Condition::Field(Field::Payload, 0, Test::Regex((*regex).into(), index)),
+            limit: None,
+            actions: Vec::new(),
+            verdict: None,
+            flow: false,
+            place: Place::Native,
+        };
+        Plan {
+            allow: Allow::default(),
+            defaults: [None; 5],
+            on_failure: [false; 8],
+            deadline: None,
+            mark_mask: 0,
+            addresses: Vec::new(),
+            sets: Vec::new(),
+            counters: Vec::new(),
+            rules: regexes.iter().enumerate().map(rule).collect(),
+            literals,
+            regexes: regexes.iter().map(|regex| Box::from(*regex)).collect(),
+        }
+    }
+
+    fn bytes(texts: &[&str]) -> Vec<Box<[u8]>> {
+        texts.iter().map(|text| text.as_bytes().into()).collect()
+    }
+
+    fn holds_against_memmem(searcher: &Searcher, literals: &[Box<[u8]>], payload: &[u8], found: &mut Found) {
+        searcher.find(payload, found);
+        for (number, literal) in literals.iter().enumerate() {
+            let there = memmem::find(payload, literal).is_some();
+            assert_eq!(found.contains(number), there, "{:?}", String::from_utf8_lossy(literal));
+        }
+    }
+
+    #[test]
+    fn every_literal_is_found_wherever_it_stands() {
+        let literals = bytes(&[
+            "", "a", "GET ", "GET", "ET /", "needle", "eed", "needles", "\r\n\r\n", "xyz", "zz",
+        ]);
+        let searcher = Searcher::build(&plan(literals.clone(), &[])).unwrap();
+        let filler = "-".repeat(300);
+        let mut found = searcher.found();
+        for middle in [
+            "",
+            "GET /",
+            "needles",
+            "needl",
+            "eneedle",
+            "xyzz\r\n\r\n",
+            &"needle".repeat(200),
+            &"a".repeat(500),
+        ] {
+            for payload in [
+                middle.to_owned(),
+                format!("{filler}{middle}"),
+                format!("{filler}{middle}{filler}"),
+            ] {
+                holds_against_memmem(&searcher, &literals, payload.as_bytes(), &mut found);
+            }
+        }
+    }
+
+    #[test]
+    fn literals_of_any_number_are_found() {
+        for count in [1, 40, 100, 500, 2_000] {
+            let literals: Vec<Box<[u8]>> = (0..count)
+                .map(|i| format!("literal {i};").into_bytes().into())
+                .collect();
+            let searcher = Searcher::build(&plan(literals.clone(), &[])).unwrap();
+            let payload = format!("{} literal 7; literal {}; literal 99", ".".repeat(1_000), count - 1);
+            holds_against_memmem(&searcher, &literals, payload.as_bytes(), &mut searcher.found());
+        }
+    }
+
+    fn a_text(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(
+            prop_oneof![9 => proptest::sample::select(b"ab".to_vec()), 1 => any::<u8>()],
+            0..most,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn what_is_found_is_what_is_there(
+            literals in proptest::collection::btree_set(a_text(9), 0..60),
+            payloads in proptest::collection::vec(a_text(400), 4),
+        ) {
+            let literals: Vec<Box<[u8]>> = literals.into_iter().map(Into::into).collect();
+            let searcher = Searcher::build(&plan(literals.clone(), &[])).unwrap();
+            let mut found = searcher.found();
+            for payload in payloads {
+                holds_against_memmem(&searcher, &literals, &payload, &mut found);
+            }
+        }
+
+        #[test]
+        fn a_pattern_matches_only_where_it_may(payloads in proptest::collection::vec(a_text(200), 8)) {
+            let searcher = Searcher::build(&plan(bytes(&["aba"]), &PATTERNS)).unwrap();
+            let mut found = searcher.found();
+            for payload in payloads {
+                searcher.find(&payload, &mut found);
+                for regex in 0..PATTERNS.len() {
+                    let matches = searcher.regex(regex, &payload);
+                    assert!(!matches || searcher.may_match(regex, &found), "{:?} in {payload:?}", PATTERNS[regex]);
+                }
+            }
+        }
+    }
+
+    const PATTERNS: [&str; 10] = [
+        "aba+b",
+        "^(abba|baab)",
+        "(?i)AbA[ab]",
+        "a?b?",
+        "(aab|bba){2,}",
+        "[ab]{3}bbb$",
+        "(aaaa|b)",
+        r"\babab\b",
+        "a.*?bbab",
+        "(?s)aab.aab",
+    ];
+
+    #[test]
+    fn patterns_need_literals() {
+        let rows: [(&str, &str, bool); 8] = [
+            ("select.+from", "nothing of it", false),
+            ("select.+from", "select", true),
+            ("(union|select) all", "union all", true),
+            ("(union|select) all", "union select", false),
+            ("(?i)cmd\\.exe", "CMD.EXE", true),
+            ("[0-9]+", "no digit", true),
+            ("(password)?", "", true),
+            ("x(admin|root)+y", "user", false),
+        ];
+        for (pattern, payload, expected) in rows {
+            let searcher = Searcher::build(&plan(Vec::new(), &[pattern])).unwrap();
+            let mut found = searcher.found();
+            searcher.find(payload.as_bytes(), &mut found);
+            assert_eq!(searcher.may_match(0, &found), expected, "{pattern} in {payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_compiled_is_told_with_its_rule() {
+        let too_large = "(?:a{1000}){1000}";
+        for (pattern, said) in [("(", "unclosed group"), (too_large, "exceeded limit")] {
+            let error = Searcher::build(&plan(Vec::new(), &["fine", pattern]))
+                .map(|_| ())
+                .unwrap_err();
+            assert!(
+                error.starts_with(&format!("rule \"r1\": pattern {pattern:?}: ")),
+                "{error}"
+            );
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_reads_bytes() {
+        let searcher = Searcher::build(&plan(Vec::new(), &[r"(?-u)\xff\x00.\xfe"])).unwrap();
+        assert!(searcher.regex(0, b"\x01\xff\x00\x80\xfe"));
+        assert!(!searcher.regex(0, b"\xff\x00\n\xfe"));
+    }
+}

@@ -27,6 +27,7 @@ impl Chunk {
 
     /// The rules of both.
     #[must_use]
+    #[inline]
     pub fn and(mut self, other: &Self) -> Self {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word &= other;
@@ -52,6 +53,7 @@ impl Chunk {
     }
 
     /// The first from one on, by its number in the chunk.
+    #[inline]
     pub fn next(&self, from: usize) -> Option<usize> {
         let mut word = from / 64;
         let mut bits = self.0[word] & (u64::MAX << (from % 64));
@@ -101,53 +103,50 @@ pub const WILD: VectorId = 0;
 /// The vectors of one dimension.
 #[derive(Debug)]
 pub struct Vectors {
-    wild: Vec<Chunk>,
+    words_each: usize,
     words: Vec<Word>,
+    /// Of special chunks; one more than there are.
     numbers: Vec<u32>,
+    /// The wild vector's first.
     chunks: Vec<Chunk>,
 }
 
 impl Vectors {
-    fn words_each(&self) -> usize {
-        self.wild.len().div_ceil(WORD_CHUNKS)
-    }
-
     /// How many different ones.
     pub fn len(&self) -> usize {
-        self.words.len().checked_div(self.words_each()).unwrap_or(0)
+        self.words.len().checked_div(self.words_each).unwrap_or(0)
     }
 
     /// Which of 64 chunks of a vector have any rule, one bit a chunk.
     #[inline]
     pub fn summary(&self, vector: VectorId, word: usize) -> u64 {
-        self.words[vector as usize * self.words_each() + word].summary
+        self.words[vector as usize * self.words_each + word].summary
     }
 
-    /// A chunk of a vector.
+    /// A chunk of a vector. Without a branch: which chunks are special no processor can foretell.
     #[inline]
     pub fn chunk(&self, vector: VectorId, chunk: usize) -> &Chunk {
-        let word = &self.words[vector as usize * self.words_each() + chunk / WORD_CHUNKS];
+        let word = &self.words[vector as usize * self.words_each + chunk / WORD_CHUNKS];
         let bit = 1 << (chunk % WORD_CHUNKS);
-        if word.special & bit == 0 {
-            return &self.wild[chunk];
-        }
         let before = (word.special & (bit - 1)).count_ones();
-        &self.chunks[self.numbers[(word.start + before) as usize] as usize]
+        let number = self.numbers[(word.start + before) as usize] as usize;
+        &self.chunks[if word.special & bit == 0 { chunk } else { number }]
     }
 
     /// How much memory they take.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.wild) + size_of_val(&*self.words) + size_of_val(&*self.numbers) + size_of_val(&*self.chunks)
+        size_of_val(&*self.words) + size_of_val(&*self.numbers) + size_of_val(&*self.chunks)
     }
 
     /// How many different chunks are kept.
     pub fn chunks(&self) -> usize {
-        self.wild.len() + self.chunks.len()
+        self.chunks.len()
     }
 }
 
 /// Writes the vectors of a dimension: a set of rules that changes from class to class.
 pub struct Writer {
+    wild: Vec<Chunk>,
     current: Vec<Chunk>,
     changed: Vec<usize>,
     /// Of the current set, by chunk, where it is special.
@@ -174,11 +173,12 @@ impl Writer {
             known: HashMap::new(),
             key: Vec::new(),
             vectors: Vectors {
-                wild,
+                words_each: words,
                 words: Vec::new(),
                 numbers: Vec::new(),
-                chunks: Vec::new(),
+                chunks: wild.clone(),
             },
+            wild,
         };
         this.vector();
         this
@@ -215,7 +215,7 @@ impl Writer {
         let content = self.current[chunk];
         let (word, bit) = (chunk / WORD_CHUNKS, 1 << (chunk % WORD_CHUNKS));
         set(&mut self.summary[word], bit, !content.is_empty());
-        set(&mut self.special[word], bit, content != self.vectors.wild[chunk]);
+        set(&mut self.special[word], bit, content != self.wild[chunk]);
         if self.special[word] & bit != 0 {
             let chunks = &mut self.vectors.chunks;
             self.numbers[chunk] = *self.contents.entry(content).or_insert_with(|| {
@@ -243,6 +243,7 @@ impl Writer {
     /// All that were written.
     pub fn finish(self) -> Vectors {
         let mut vectors = self.vectors;
+        vectors.numbers.push(0);
         vectors.words.shrink_to_fit();
         vectors.numbers.shrink_to_fit();
         vectors.chunks.shrink_to_fit();
