@@ -63,7 +63,7 @@ impl Buckets {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -194,7 +194,8 @@ mod tests {
         }
     }
 
-    fn steps() -> impl Strategy<Value = i64> {
+    /// How long after one another things happen, in nanoseconds.
+    pub(in crate::state) fn steps() -> impl Strategy<Value = i64> {
         let marked = vec![0, 1, S / 3, S / 3 + 1, S, 20 * S, 86_400 * S];
         prop_oneof![prop::sample::select(marked), 0..S]
     }

@@ -288,6 +288,7 @@ impl Held for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::limits::tests::steps;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::net::IpAddr;
@@ -540,10 +541,6 @@ mod tests {
         "203.0.113.7",
         "2001:db8:f::9",
     ];
-
-    fn steps() -> impl Strategy<Value = i64> {
-        prop_oneof![prop::sample::select(vec![0, 1, S / 3, S, 20 * S, 86_400 * S]), 0..S]
-    }
 
     proptest! {
         #[test]
