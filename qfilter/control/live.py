@@ -1,7 +1,7 @@
 """The sets of a service while packets flow: what is in them, and what an operator changes.
 
 The engine is asked for a moment at a time: `held` keeps it from judging, and nothing here holds it longer than a few
-hundred elements take.
+dozen elements take.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qfilter.model.report import SetTally
 Held = Callable[[], AbstractContextManager[None]]
 """While such a context lasts the engine is ours."""
 
-_BATCH = 256
+_BATCH = 64
 """Elements between two packets."""
 
 

@@ -57,15 +57,15 @@ def trusted(peer: socket.socket) -> bool:
 
 
 def _judge_folder(path: Path) -> None:
-    """Whoever can write to the folder can take the socket away and put one of their own there."""
+    """Whoever can write to the folder can take the socket away and put one of their own there, unless it is sticky."""
     status = path.parent.stat()
     if status.st_uid not in (0, os.geteuid()):
         raise ControlError(
             f"{path.parent} belongs to user {status.st_uid}: expected root, or the user who runs qfilter"
         )
-    if status.st_mode & 0o022:
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(status.st_mode)
-        raise ControlError(f"{path.parent} can be written by others (mode {mode:04o}): expected at most 0755")
+        raise ControlError(f"{path.parent} can be written by others (mode {mode:04o}): expected 0755 or 1777")
 
 
 def _bind(path: Path) -> socket.socket:

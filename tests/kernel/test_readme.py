@@ -165,7 +165,7 @@ def counted_so_far(stage: Stage, line: str) -> None:
     with serving(stage.lab.gateway, Path("first.yaml")):
         assert not stage.answers(4)
         said = stage.run(*words(line))
-        assert '"default": {' in said if "json" in line else "default input" in said
+        assert '"defaults": {' in said if "json" in line else "default input" in said
 
 
 def changes_a_set(*promised: str) -> Callable[[Stage, str], None]:
