@@ -78,9 +78,18 @@ impl fmt::Display for What {
             }
             Self::Bytes(base, offset) => write!(out, "{} + {offset}", base.name()),
             Self::Malformed(code) => code.fmt(out),
-            Self::Time(timestamp) => write!(out, "timestamp {timestamp:?} is no time"),
+            Self::Time(timestamp) => write!(out, "timestamp {} is no time", as_python(*timestamp)),
             Self::Said => Ok(()),
         }
+    }
+}
+
+/// A number that is no time, so either huge or none, as Python writes it: `1e+300`, `nan`.
+fn as_python(number: f64) -> String {
+    if number.is_nan() {
+        "nan".to_owned()
+    } else {
+        format!("{number:?}").replace('e', "e+")
     }
 }
 
