@@ -15,6 +15,7 @@ impl<'a> Decoded<'a> {
     ///
     /// Absent where there is nothing to check: the hardware is still to fill it in, the protocol has no sum of this kind,
     /// a UDP sender over IPv4 gave none, or the addresses that it covers are not those of the header (source routes).
+    #[inline(never)]
     pub(super) fn checksum(&self, packet: &Packet<'a>) -> Value<'a> {
         if !packet.checksum_ready {
             return Value::Absent;

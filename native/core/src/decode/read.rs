@@ -30,9 +30,12 @@ impl<'a> Decoded<'a> {
             Field::Hwaddr => text(packet.hwaddr),
             Field::Hour => of_time(packet, clock, |(hour, _)| hour),
             Field::Weekday => of_time(packet, clock, |(_, weekday)| weekday),
+            Field::Saddr => self.address(0).map_or_else(|| self.missing(field), Value::Address),
+            Field::Daddr => self.address(1).map_or_else(|| self.missing(field), Value::Address),
+            Field::IpOptions | Field::Ip6Exthdrs | Field::Ip6Routing | Field::TcpOptions => self.many(field),
             Field::Checksum => self.checksum(packet),
             Field::Payload => self.payload(),
-            _ => self.header_field(field).unwrap_or_else(|| self.missing(field)),
+            _ => self.number(field).map_or_else(|| self.missing(field), Value::Number),
         }
     }
 
@@ -96,50 +99,56 @@ impl<'a> Decoded<'a> {
         })
     }
 
-    /// A field of a header, when it was read.
+    /// A number in a header that was read.
+    ///
+    /// Numbers do not pass through a `Value` on their way: putting one together and taking it apart again, piece by
+    /// piece, costs more than reading the number does.
     #[inline]
-    fn header_field(&self, field: Field) -> Option<Value<'a>> {
-        let here = |cause| Unknown {
-            cause,
-            what: What::Field(field, self.depth),
-        };
-        let rest = here(self.cut.unwrap_or(Cause::Truncated));
+    fn number(&self, field: Field) -> Option<u64> {
         let of = |protocol: u8| self.layer_4(move |found| found == protocol);
         Some(match field {
-            Field::Saddr => Value::Address(self.address(0)?),
-            Field::Daddr => Value::Address(self.address(1)?),
-            Field::Protocol => number(self.protocol?),
-            Field::Ttl => number(self.hops_and_class()?.0),
-            Field::Dscp => number(self.hops_and_class()?.1 >> 2),
-            Field::Ecn => number(self.hops_and_class()?.1 & 3),
-            Field::Fragment => self.fragment_value()?,
-            Field::IpId => number(half(self.ipv4()?, 4)?),
-            Field::IpDf => number(self.ipv4()?[6] >> 6 & 1),
-            Field::IpOptions => self.ipv4_option_kinds(self.ipv4()?, rest),
-            Field::Ip6Flowlabel => number(word(self.ipv6()?, 0)? & 0xF_FFFF),
-            Field::Ip6Exthdrs => self.ipv6().map(|_| self.extension_kinds(rest))?,
-            Field::Ip6Routing => self.ipv6().map(|_| self.routing_types(rest))?,
-            Field::Sport => number(self.ports()?.0),
-            Field::Dport => number(self.ports()?.1),
-            Field::TcpFlags => number(*of(TCP)?.get(13)?),
-            Field::TcpSeq => number(word(of(TCP)?, 4)?),
-            Field::TcpWindow => number(half(of(TCP)?, 14)?),
-            Field::TcpMss => number(self.tcp_mss()?),
-            Field::TcpOptions => self.tcp_option_kinds(rest)?,
-            Field::UdpLength => number(half(of(UDP)?, 4)?),
-            Field::IcmpType => number(*of(ICMP)?.first()?),
-            Field::IcmpCode => number(*of(ICMP)?.get(1)?),
-            Field::Icmpv6Type => number(*of(ICMPV6)?.first()?),
-            Field::Icmpv6Code => number(*of(ICMPV6)?.get(1)?),
-            Field::AhSpi => number(self.authentication_index()?),
-            Field::EspSpi => number(word(of(ESP)?, 0)?),
-            Field::GreProtocol => number(self.gre_protocol()?),
-            Field::GreKey => number(self.gre_key()?),
+            Field::Protocol => self.protocol?.into(),
+            Field::Ttl => self.hops_and_class()?.0.into(),
+            Field::Dscp => (self.hops_and_class()?.1 >> 2).into(),
+            Field::Ecn => (self.hops_and_class()?.1 & 3).into(),
+            Field::Fragment => self.fragment_number()?,
+            Field::IpId => half(self.ipv4()?, 4)?.into(),
+            Field::IpDf => (self.ipv4()?[6] >> 6 & 1).into(),
+            Field::Ip6Flowlabel => (word(self.ipv6()?, 0)? & 0xF_FFFF).into(),
+            Field::Sport => self.ports()?.0.into(),
+            Field::Dport => self.ports()?.1.into(),
+            Field::TcpFlags => (*of(TCP)?.get(13)?).into(),
+            Field::TcpSeq => word(of(TCP)?, 4)?.into(),
+            Field::TcpWindow => half(of(TCP)?, 14)?.into(),
+            Field::TcpMss => self.tcp_mss()?.into(),
+            Field::UdpLength => half(of(UDP)?, 4)?.into(),
+            Field::IcmpType => (*of(ICMP)?.first()?).into(),
+            Field::IcmpCode => (*of(ICMP)?.get(1)?).into(),
+            Field::Icmpv6Type => (*of(ICMPV6)?.first()?).into(),
+            Field::Icmpv6Code => (*of(ICMPV6)?.get(1)?).into(),
+            Field::AhSpi => self.authentication_index()?.into(),
+            Field::EspSpi => word(of(ESP)?, 0)?.into(),
+            Field::GreProtocol => self.gre_protocol()?.into(),
+            Field::GreKey => self.gre_key()?.into(),
             _ => return None,
         })
     }
 
+    /// A field with several values.
+    #[inline(never)]
+    fn many(&self, field: Field) -> Value<'a> {
+        let rest = self.rest(self.cut.unwrap_or(Cause::Truncated), field);
+        let value = match field {
+            Field::IpOptions => self.ipv4().map(|header| self.ipv4_option_kinds(header, rest)),
+            Field::Ip6Exthdrs => self.ipv6().map(|_| self.extension_kinds(rest)),
+            Field::Ip6Routing => self.ipv6().map(|_| self.routing_types(rest)),
+            _ => self.tcp_option_kinds(rest),
+        };
+        value.unwrap_or_else(|| self.missing(field))
+    }
+
     /// A field that was not read: impossible in this packet, or in a header that is not here.
+    #[inline(never)]
     fn missing(&self, field: Field) -> Value<'a> {
         match self.cut {
             Some(cause) if self.may_have(field) => self.unknown(cause, field),
@@ -170,10 +179,14 @@ impl<'a> Decoded<'a> {
     }
 
     pub(super) fn unknown(&self, cause: Cause, field: Field) -> Value<'a> {
-        Value::Unknown(Unknown {
+        Value::Unknown(self.rest(cause, field))
+    }
+
+    fn rest(&self, cause: Cause, field: Field) -> Unknown {
+        Unknown {
             cause,
             what: What::Field(field, self.depth),
-        })
+        }
     }
 
     #[inline]
@@ -195,8 +208,8 @@ impl<'a> Decoded<'a> {
     }
 
     /// Of IPv6 it is known when a fragment header was read, or when the chain is at its end without one.
-    fn fragment_value(&self) -> Option<Value<'a>> {
-        (self.fragment != Fragment::Whole || self.protocol.is_some()).then(|| number(self.fragment as u8))
+    fn fragment_number(&self) -> Option<u64> {
+        (self.fragment != Fragment::Whole || self.protocol.is_some()).then_some(self.fragment as u64)
     }
 
     /// Of the first AH: in a chain, or as IPv4's layer 4.
@@ -221,10 +234,7 @@ impl<'a> Decoded<'a> {
         } else {
             Cause::Fragment
         };
-        let rest = Unknown {
-            cause,
-            what: What::Field(Field::Payload, self.depth),
-        };
+        let rest = self.rest(cause, Field::Payload);
         match self.fragment {
             Fragment::First => Value::PartialBytes {
                 known,
