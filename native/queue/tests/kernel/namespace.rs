@@ -111,8 +111,13 @@ impl Pair {
 
     fn receive_one(&self) -> std::io::Result<String> {
         let mut buffer = [0; 2_048];
-        let length = self.receiver.recv(&mut buffer)?;
-        Ok(String::from_utf8(buffer[..length].to_vec()).expect("text"))
+        loop {
+            match self.receiver.recv(&mut buffer) {
+                // A receive with a timeout is not restarted by the kernel.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                received => return Ok(String::from_utf8(buffer[..received?].to_vec()).expect("text")),
+            }
+        }
     }
 
     /// Whether nothing has come: to be asked when everything was decided.

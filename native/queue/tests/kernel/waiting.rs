@@ -197,3 +197,49 @@ fn a_stop_waits_for_answers_as_long_as_it_has_patience() {
             .unwrap();
     });
 }
+
+#[test]
+fn among_thousands_each_packet_gets_its_own_verdict() {
+    inside(|| {
+        let judge = Obedient::default();
+        let (mut handle, pair) = serving(Settings::new(0), &judge);
+        let mut expected = 0;
+        for round in 0..40 {
+            let words = ["accept", "accept", "accept", "drop", "wait"];
+            let word = |number: usize| words[(number * 7 + number / 5 + round) % words.len()];
+            // A flow for each: all overtake those that wait.
+            let texts: Vec<String> = (0..150)
+                .map(|number| format!("{}:{} {round}", "f".repeat(number + 1), word(number)))
+                .collect();
+            pair.send(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+            let of = |word: &str| {
+                texts
+                    .iter()
+                    .filter(|text| text.contains(word))
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(pair.receive(of("accept").len()), of("accept"));
+            let mut waiting = of("wait");
+            waiting.reverse();
+            for text in &waiting {
+                until("asked", || judge.ticket(text).is_some());
+            }
+            let verdict = |at: usize| if at.is_multiple_of(2) { "accept" } else { "drop" };
+            let answers = waiting.iter().enumerate();
+            let answers = answers.map(|(at, text)| (judge.ticket(text).unwrap(), verdict(at).to_owned()));
+            handle.answers().give(answers.collect::<Vec<_>>()).unwrap();
+            let accepted: Vec<String> = waiting.into_iter().step_by(2).rev().collect();
+            assert_eq!(
+                pair.receive(accepted.len()),
+                accepted,
+                "in the order in which they came"
+            );
+            expected += accepted.len() + of("accept").len();
+        }
+        let counters = end(&mut handle);
+        assert!(pair.is_empty());
+        assert_eq!((counters.received, counters.accepted), (6_000, expected as u64));
+        assert!(counters.errors.is_empty() && counters.lost == 0, "{counters:?}");
+    });
+}
