@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::regexes::Regexes;
 
 /// Literals for one vectorised searcher: with more its filter lets too much through.
-const MOST_IN_GROUP: usize = 48;
+const MOST_IN_GROUP: usize = 64;
 
 /// With more groups than this the automaton is faster.
 const MOST_GROUPS: usize = 8;
@@ -23,7 +23,10 @@ const SHORT: usize = 4;
 const SHORT_PAYLOAD: usize = 64;
 
 /// As many bytes go through the automaton in the time of one hit of a vectorised searcher.
-const BYTES_A_HIT: usize = 64;
+const BYTES_A_HIT: usize = 256;
+
+/// So many hits are nothing to worry about.
+const FREE_HITS: usize = 8;
 
 /// Literals of so many bytes together get a table of all transitions, of at most a kilobyte a byte.
 const MOST_DENSE: usize = 4_096;
@@ -148,19 +151,19 @@ impl Literals {
         }
     }
 
-    /// False when it gave up.
+    /// False when it gave up, because there were too many hits for the way that it had come.
     fn find_by_groups(&self, payload: &[u8], found: &mut Found) -> bool {
-        let mut hits = payload.len() / BYTES_A_HIT;
-        for Group { searcher, places } in &self.groups {
+        let mut hits = 0;
+        for (number, Group { searcher, places }) in self.groups.iter().enumerate() {
             let mut rest = Span::from(0..payload.len());
             while let Some(hit) = searcher.find_in(payload, rest) {
                 // Of those that begin here it is the longest: the others are inside it.
                 self.mark(places[hit.pattern().as_usize()], found);
                 rest.start = hit.start() + 1;
-                if hits == 0 {
+                hits += 1;
+                if hits > FREE_HITS + (number * payload.len() + hit.start()) / BYTES_A_HIT {
                     return false;
                 }
-                hits -= 1;
             }
         }
         true

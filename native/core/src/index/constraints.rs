@@ -1,7 +1,8 @@
 //! What each rule and its ancestors demand of each field, as regions that are kept once however many rules share them.
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use hashbrown::HashMap;
 
 use super::region::{Kind, Region};
 use crate::fields::Field;

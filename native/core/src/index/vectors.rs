@@ -1,7 +1,7 @@
 //! Sets of rules, one for each class of a field's values, as bits in chunks of 512. A dimension's vectors differ from its
 //! *wild* vector (the rules that do not look at the field) in few chunks, so only those are kept, each content once.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Bits in a chunk: one cache line.
 pub const CHUNK_BITS: usize = 512;
