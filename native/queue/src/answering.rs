@@ -134,10 +134,12 @@ impl<J: Judge> Serving<J> {
         names: &mut Names<'_>,
         judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
     ) -> Result<(Ticket, J::Suspended), Final> {
-        let packet = decode_datagram(&held.datagram)
+        let mut packet = decode_datagram(&held.datagram)
             .map_err(|damaged| self.judge.fail(Cause::Error, None, &damaged.to_string()))?;
         // An interface may have gone meanwhile, and the packet with it.
-        let packet = check(packet, names).map_err(|unfit| self.fail_unfit(&packet, &unfit))?;
+        if let Err(unfit) = check(&mut packet, names) {
+            return Err(self.fail_unfit(&packet, &unfit));
+        }
         match judge(self, &packet) {
             Judged::Final(decided) => Err(decided),
             Judged::Wait(suspended) => self.ask(&packet, suspended),

@@ -136,22 +136,23 @@ impl Names<'_> {
     }
 
     /// Gives a packet the names of its interfaces. No system call, unless one of them is new.
-    pub fn fill<'a>(&'a mut self, packet: Queued<'a>) -> Result<Queued<'a>, Unknown> {
+    pub fn fill<'a>(&'a mut self, packet: &mut Queued<'a>) -> Result<(), Unknown> {
         for index in [packet.indev, packet.outdev, packet.physindev, packet.physoutdev] {
             if index != 0 && self.get(index).is_none() {
                 self.learn(index)?;
             }
         }
-        Ok(Queued {
-            iifname: self.get(packet.indev),
-            oifname: self.get(packet.outdev),
-            physin: self.get(packet.physindev),
-            physout: self.get(packet.physoutdev),
-            ..packet
-        })
+        packet.iifname = self.get(packet.indev);
+        packet.oifname = self.get(packet.outdev);
+        packet.physin = self.get(packet.physindev);
+        packet.physout = self.get(packet.physoutdev);
+        Ok(())
     }
 
     fn get(&self, index: u32) -> Option<&[u8]> {
+        if index == 0 {
+            return None;
+        }
         let place = self.table.binary_search_by_key(&index, |(index, _)| *index).ok()?;
         Some(&self.table[place].1)
     }

@@ -22,10 +22,7 @@ impl<J: Judge> Serving<J> {
         }
         for message in messages(datagram) {
             match message {
-                Ok(message) if is_packet(&message) => match decode(&message) {
-                    Ok(packet) => self.take_packet(packet, datagram, names),
-                    Err(damaged) => self.take_damaged(datagram, damaged),
-                },
+                Ok(message) if is_packet(&message) => self.take_packet(&message, datagram, names),
                 Ok(message) => self.take_complaint(&message),
                 Err(damaged) => self.take_damaged(datagram, damaged),
             }
@@ -67,16 +64,17 @@ impl<J: Judge> Serving<J> {
         place
     }
 
-    fn take_packet(&mut self, packet: Queued<'_>, datagram: &[u8], names: &mut Names<'_>) {
+    fn take_packet(&mut self, message: &Message<'_>, datagram: &[u8], names: &mut Names<'_>) {
+        let mut packet = match decode(message) {
+            Ok(packet) => packet,
+            Err(damaged) => return self.take_damaged(datagram, damaged),
+        };
         self.received();
         let place = self.arrive(packet.id);
-        let packet = match check(packet, names) {
-            Ok(packet) => packet,
-            Err(unfit) => {
-                let decided = self.fail_unfit(&packet, &unfit);
-                return self.decide(place, decided);
-            }
-        };
+        if let Err(unfit) = check(&mut packet, names) {
+            let decided = self.fail_unfit(&packet, &unfit);
+            return self.decide(place, decided);
+        }
         if !self.waiting.is_empty() {
             match self.judge.flow(&packet) {
                 Err(decided) => return self.decide(place, decided),
@@ -121,7 +119,7 @@ impl fmt::Display for Unfit {
 }
 
 /// Gives a packet the names of its interfaces, when it is one to be judged.
-pub(crate) fn check<'a>(packet: Queued<'a>, names: &'a mut Names<'_>) -> Result<Queued<'a>, Unfit> {
+pub(crate) fn check<'a>(packet: &mut Queued<'a>, names: &'a mut Names<'_>) -> Result<(), Unfit> {
     if packet.hook >= HOOKS {
         return Err(Unfit::Hook(packet.hook));
     }
