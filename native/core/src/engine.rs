@@ -4,6 +4,7 @@
 //! order, of which only those are looked at that the index leaves; then the hook's default.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -232,6 +233,38 @@ impl Engine {
         }
     }
 
+    /// The bits of the mark that hand rejects back; 0 when the policy rejects nothing.
+    #[must_use]
+    pub fn mark_mask(&self) -> u32 {
+        self.plan.mark_mask
+    }
+
+    /// A rule's id.
+    #[must_use]
+    pub fn rule_id(&self, rule: u32) -> &str {
+        &self.plan.rules[rule as usize].id
+    }
+
+    /// Whether an effect writes the packet to a file.
+    #[must_use]
+    pub fn captures(&self, effect: Effect) -> bool {
+        self.plan.rules[effect.rule as usize].actions[effect.action as usize] == Action::Capture
+    }
+
+    /// The same number for all packets of a flow, both directions; flows may share one by accident.
+    #[must_use]
+    pub fn flow_number(&self, packet: &Packet<'_>) -> u64 {
+        let Ok(decoded) = decode(packet, self.plan.allow) else { return 0 };
+        let (saddr, daddr) = decoded.addresses().unzip();
+        let (sport, dport) = decoded.ports().unzip();
+        let end = |address: Option<Address>, port: Option<u16>| {
+            let mut hasher = DefaultHasher::new();
+            (address, port).hash(&mut hasher);
+            hasher.finish()
+        };
+        (end(saddr, sport) ^ end(daddr, dport)).wrapping_add(decoded.protocol().map_or(0, u64::from))
+    }
+
     /// Counts a packet of so many bytes that did not even reach the engine.
     pub fn count_error(&self, length: u64, tallies: &Tallies) {
         let failure = self.failure(Cause::Error, Detail::None);
@@ -267,7 +300,9 @@ impl Engine {
         }
     }
 
-    fn failure(&self, cause: Cause, detail: Detail) -> Verdict {
+    /// The verdict of a failure cause. Counts nothing.
+    #[must_use]
+    pub fn failure(&self, cause: Cause, detail: Detail) -> Verdict {
         let kind = if self.plan.on_failure[cause as usize] {
             Kind::Accept
         } else {

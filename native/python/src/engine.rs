@@ -17,7 +17,7 @@ use qfilter_core::fields::Field;
 use qfilter_core::malformed::CODES;
 use qfilter_core::plan::Plan;
 use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
-use qfilter_core::state::tallies::{Tallies, Tally};
+use qfilter_core::state::tallies::{self, Tallies, Tally};
 use qfilter_core::value::{Address, Cause, Numbers, Truth, Unknown, Value, What};
 use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
 
@@ -46,7 +46,7 @@ pub struct Suspended {
 
 /// A verdict as numbers: kind, argument, reason (0 rule, 1 default, 2 and up the causes), rule, detail, mark, and index
 /// of rule and action of each effect.
-type Row = (u8, u16, u8, Option<u32>, String, Option<u32>, Vec<(u32, u32)>);
+pub type Row = (u8, u16, u8, Option<u32>, String, Option<u32>, Vec<(u32, u32)>);
 
 #[derive(IntoPyObject)]
 enum Answer {
@@ -80,13 +80,7 @@ impl Engine {
     fn resume(&self, suspended: &Suspended, answer: &Bound<'_, PyAny>, words: &str) -> PyResult<Answer> {
         let waiting = lock(&suspended.waiting).take();
         let waiting = waiting.ok_or_else(|| PyValueError::new_err("this packet has gone on already"))?;
-        let truth = match answer.extract::<bool>() {
-            Ok(truth) => truth.into(),
-            Err(_) => Truth::Unknown(Unknown {
-                cause: cause(answer.extract()?)?,
-                what: What::Said,
-            }),
-        };
+        let truth = truth(answer)?;
         let owned = suspended.packet.clone();
         Ok(self.answer(owned, words, |packet, desk| {
             self.engine.resume(packet, waiting, truth, desk)
@@ -120,23 +114,9 @@ impl Engine {
         Ok(())
     }
 
-    /// What was counted: (packets, bytes) by rule, named counter, hook, cause and kind, and packets by malformed code.
-    fn totals(&self) -> (Pairs, Pairs, Pairs, Pairs, Pairs, Vec<(&'static str, u64)>) {
-        let totals = Tallies::sum([&*lock(&self.desk).tallies]);
-        let pairs = |tallies: &[Tally]| tallies.iter().map(|tally| (tally.packets, tally.bytes)).collect();
-        let malformed = CODES
-            .iter()
-            .zip(totals.malformed)
-            .map(|((_, name), packets)| (*name, packets))
-            .collect();
-        (
-            pairs(&totals.rules),
-            pairs(&totals.counters),
-            pairs(&totals.defaults),
-            pairs(&totals.causes),
-            pairs(&totals.kinds),
-            malformed,
-        )
+    /// What was counted by call.
+    fn totals(&self) -> Totals {
+        totals(&Tallies::sum([&*lock(&self.desk).tallies]))
     }
 
     /// Whether a set holds an element: a number, some bytes, or an object with the `packed` bytes of an address.
@@ -220,6 +200,38 @@ fn reading(value: Value<'_>) -> Reading {
 /// Packets and bytes.
 type Pairs = Vec<(u64, u64)>;
 
+/// Packets and bytes by rule, named counter, hook, cause and kind of verdict, and packets by malformed code.
+pub type Totals = (Pairs, Pairs, Pairs, Pairs, Pairs, Vec<(&'static str, u64)>);
+
+/// Counts as Python has them.
+pub fn totals(totals: &tallies::Totals) -> Totals {
+    let pairs = |tallies: &[Tally]| tallies.iter().map(|tally| (tally.packets, tally.bytes)).collect();
+    let malformed = CODES
+        .iter()
+        .zip(totals.malformed)
+        .map(|((_, name), packets)| (*name, packets))
+        .collect();
+    (
+        pairs(&totals.rules),
+        pairs(&totals.counters),
+        pairs(&totals.defaults),
+        pairs(&totals.causes),
+        pairs(&totals.kinds),
+        malformed,
+    )
+}
+
+/// True, False, or the number of a cause: 0 and up, in the order of CAUSES.
+pub fn truth(answer: &Bound<'_, PyAny>) -> PyResult<Truth> {
+    match answer.extract::<bool>() {
+        Ok(truth) => Ok(truth.into()),
+        Err(_) => Ok(Truth::Unknown(Unknown {
+            cause: cause(answer.extract()?)?,
+            what: What::Said,
+        })),
+    }
+}
+
 /// An element as Python has it.
 #[derive(IntoPyObject)]
 enum Held {
@@ -243,6 +255,11 @@ impl From<Element> for Held {
 }
 
 impl Engine {
+    /// For the threads of queues.
+    pub fn shared(&self) -> Arc<engine::Engine> {
+        Arc::clone(&self.engine)
+    }
+
     fn set(&self, index: usize) -> PyResult<&LiveSet> {
         let sets = self.engine.sets();
         sets.get(index)
@@ -286,7 +303,8 @@ fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panic: {}", said.unwrap_or("without a word"))
 }
 
-fn row(verdict: &Verdict, effects: &[Effect], words: &str) -> Row {
+/// A verdict as Python has it; `words` are what Python said where it was asked.
+pub fn row(verdict: &Verdict, effects: &[Effect], words: &str) -> Row {
     let reason = match verdict.reason {
         Reason::Rule => 0,
         Reason::Default => 1,

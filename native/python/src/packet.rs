@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use qfilter_core::packet::{HOOKS, Hook, Packet};
 
 /// A packet that lives on its own, so that it can wait.
@@ -47,6 +47,54 @@ impl Owned {
             timestamp: packet.getattr(intern!(py, "timestamp"))?.extract()?,
             checksum_ready: packet.getattr(intern!(py, "checksum_ready"))?.extract()?,
         })
+    }
+
+    /// A copy of a packet that is somebody else's.
+    pub fn copy(packet: &Packet<'_>) -> Self {
+        let copy = |text: Option<&[u8]>| text.map(<[u8]>::to_vec);
+        Self {
+            data: packet.data.to_vec(),
+            hook: packet.hook,
+            wire_length: packet.wire_length,
+            iifname: copy(packet.iifname),
+            oifname: copy(packet.oifname),
+            physin: copy(packet.physin),
+            physout: copy(packet.physout),
+            mark: packet.mark,
+            uid: packet.uid,
+            gid: packet.gid,
+            hwaddr: copy(packet.hwaddr),
+            timestamp: packet.timestamp,
+            checksum_ready: packet.checksum_ready,
+        }
+    }
+
+    /// Bytes of the packet that are here.
+    pub fn size(&self) -> usize {
+        self.data.len()
+    }
+
+    /// As Python's `Packet` takes it, by keyword.
+    pub fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = PyDict::new(py);
+        fields.set_item(intern!(py, "data"), PyBytes::new(py, &self.data))?;
+        fields.set_item(intern!(py, "hook"), self.hook.name())?;
+        fields.set_item(intern!(py, "wire_length"), self.wire_length)?;
+        fields.set_item(intern!(py, "mark"), self.mark)?;
+        fields.set_item(intern!(py, "uid"), self.uid)?;
+        fields.set_item(intern!(py, "gid"), self.gid)?;
+        fields.set_item(intern!(py, "timestamp"), self.timestamp)?;
+        fields.set_item(intern!(py, "checksum_ready"), self.checksum_ready)?;
+        for (name, text) in [
+            (intern!(py, "iifname"), &self.iifname),
+            (intern!(py, "oifname"), &self.oifname),
+            (intern!(py, "physin"), &self.physin),
+            (intern!(py, "physout"), &self.physout),
+            (intern!(py, "hwaddr"), &self.hwaddr),
+        ] {
+            fields.set_item(name, text.as_deref().map(|text| PyBytes::new(py, text)))?;
+        }
+        Ok(fields)
     }
 
     /// As the core takes it.

@@ -1,0 +1,379 @@
+//! The judge of a queue: the engine in force, asked by the queue's own thread. Python is not in the way.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use qfilter_core::engine::{Desk, Engine, Now, Outcome, Suspended};
+use qfilter_core::packet::{Hook, Packet};
+use qfilter_core::plan::{Decision, Kind};
+use qfilter_core::state::tallies::Tallies;
+use qfilter_core::value::{self, Truth, Unknown, What};
+use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
+use qfilter_queue::{Cause, Final, Judge, Judged, Queued, Ticket};
+
+use crate::answer::answer;
+use crate::engine::lock;
+use crate::packet::Owned;
+
+/// Events that wait for their reader at most, and the bytes of packets in them.
+const MOST_EVENTS: usize = 8_192;
+const MOST_BYTES: usize = 32 << 20;
+/// Bytes of a packet that an event needs: its headers.
+const HEADERS: usize = 1_024;
+/// Questions that wait for an answerer at most, of all queues together.
+const MOST_QUESTIONS: usize = 4_096;
+
+/// An engine with its number: which policy a question or an event belongs to.
+pub struct InForce {
+    pub engine: Arc<Engine>,
+    pub number: u64,
+    /// What each thread has counted with it.
+    tallies: Mutex<Vec<Arc<Tallies>>>,
+}
+
+impl InForce {
+    pub fn new(engine: Arc<Engine>, number: u64) -> Self {
+        Self {
+            engine,
+            number,
+            tallies: Mutex::default(),
+        }
+    }
+
+    fn desk(&self) -> Desk {
+        let desk = self.engine.desk();
+        lock(&self.tallies).push(Arc::clone(&desk.tallies));
+        desk
+    }
+
+    /// What all threads have counted with it.
+    pub fn tallies(&self) -> Vec<Arc<Tallies>> {
+        lock(&self.tallies).clone()
+    }
+}
+
+/// What became of one packet, for whoever records it.
+pub struct Event {
+    pub packet: Option<Owned>,
+    pub engine: u64,
+    pub verdict: Verdict,
+    pub effects: Box<[Effect]>,
+    pub words: String,
+}
+
+/// What only Python can tell: the whole match of a rule for a packet.
+pub struct Question {
+    pub queue: u16,
+    pub ticket: Ticket,
+    pub engine: u64,
+    pub rule: u32,
+    pub mark: u32,
+    pub monotonic: i64,
+    pub packet: Owned,
+}
+
+/// A truth, or a cause with its words.
+pub struct Told {
+    pub truth: Truth,
+    pub words: String,
+}
+
+/// What the queues of one service have in common.
+pub struct Shared {
+    pub in_force: ArcSwap<InForce>,
+    events: (Sender<Event>, Receiver<Event>),
+    event_bytes: AtomicUsize,
+    /// Events that found no room.
+    pub events_lost: AtomicU64,
+    questions: (Sender<Question>, Receiver<Question>),
+}
+
+impl Shared {
+    pub fn new(in_force: InForce) -> Self {
+        Self {
+            in_force: ArcSwap::from_pointee(in_force),
+            events: bounded(MOST_EVENTS),
+            event_bytes: AtomicUsize::new(0),
+            events_lost: AtomicU64::new(0),
+            questions: bounded(MOST_QUESTIONS),
+        }
+    }
+
+    pub fn questions(&self) -> &Receiver<Question> {
+        &self.questions.1
+    }
+
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events.1
+    }
+
+    /// The reader has taken an event out.
+    pub fn taken(&self, event: &Event) {
+        self.event_bytes
+            .fetch_sub(event.packet.as_ref().map_or(0, Owned::size), Relaxed);
+    }
+
+    /// Verdicts never wait for their record: the newest is dropped and counted when nobody reads.
+    fn record(&self, event: Event) {
+        let size = event.packet.as_ref().map_or(0, Owned::size);
+        if self.event_bytes.fetch_add(size, Relaxed) + size > MOST_BYTES || self.events.0.try_send(event).is_err() {
+            self.event_bytes.fetch_sub(size, Relaxed);
+            self.events_lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Verdicts that a queue's judge could not give the kernel.
+#[derive(Default)]
+pub struct Refused {
+    /// How many packets were dropped instead.
+    pub count: AtomicU64,
+    /// Why the last one was.
+    pub last: Mutex<String>,
+}
+
+/// Decides the packets of one queue.
+pub struct PolicyJudge {
+    shared: Arc<Shared>,
+    refused: Arc<Refused>,
+    current: Arc<InForce>,
+    desk: Desk,
+    now: Now,
+    queue: u16,
+    hwaddr: [u8; 24],
+}
+
+/// A packet that waits, with the engine that it met: its rules go on with it, whatever policy has come since.
+pub struct Waits {
+    in_force: Arc<InForce>,
+    suspended: Suspended,
+}
+
+impl PolicyJudge {
+    pub fn new(shared: Arc<Shared>, refused: Arc<Refused>, queue: u16) -> Self {
+        let current = shared.in_force.load_full();
+        let desk = current.desk();
+        Self {
+            shared,
+            refused,
+            current,
+            desk,
+            now: now(),
+            queue,
+            hwaddr: [0; 24],
+        }
+    }
+
+    fn change_to(&mut self, in_force: Arc<InForce>) {
+        self.desk = in_force.desk();
+        self.current = in_force;
+    }
+
+    /// The kernel's answer to a verdict, recorded where it is worth it.
+    fn end(&mut self, queued: &Queued<'_>, verdict: &Verdict, words: &str) -> Final {
+        let effects = std::mem::take(&mut self.desk.effects);
+        if !effects.is_empty() || matches!(verdict.reason, Reason::Cause(_)) {
+            let captured = effects.iter().any(|effect| self.current.engine.captures(*effect));
+            self.shared.record(Event {
+                packet: Some(owned(queued, if captured { usize::MAX } else { HEADERS })),
+                engine: self.current.number,
+                verdict: *verdict,
+                effects: effects.as_slice().into(),
+                words: words.to_owned(),
+            });
+        }
+        self.desk.effects = effects;
+        answer(verdict, queued.mark, self.current.engine.mark_mask(), self.queue)
+            .unwrap_or_else(|words| self.refuse(queued, &words))
+    }
+
+    /// Drops what no kernel takes: what was to be rejected or marked must not pass as it is.
+    fn refuse(&self, queued: &Queued<'_>, words: &str) -> Final {
+        let decision = Decision {
+            kind: Kind::Drop,
+            argument: 0,
+        };
+        let verdict = Verdict {
+            decision,
+            ..self.current.engine.failure(value::Cause::Error, Detail::None)
+        };
+        self.record_own(Some(queued), verdict, words);
+        self.refused.count.fetch_add(1, Relaxed);
+        words.clone_into(&mut lock(&self.refused.last));
+        Final::DROP
+    }
+
+    fn record_own(&self, queued: Option<&Queued<'_>>, verdict: Verdict, words: &str) {
+        self.shared.record(Event {
+            packet: queued.map(|queued| owned(queued, HEADERS)),
+            engine: self.current.number,
+            verdict,
+            effects: Box::default(),
+            words: words.to_owned(),
+        });
+    }
+
+    fn goes_on(&mut self, queued: &Queued<'_>, outcome: Outcome, words: &str) -> Judged<Waits> {
+        match outcome {
+            Outcome::Verdict(verdict) => Judged::Final(self.end(queued, &verdict, words)),
+            Outcome::Ask(suspended) => Judged::Wait(Waits {
+                in_force: Arc::clone(&self.current),
+                suspended,
+            }),
+        }
+    }
+}
+
+impl Judge for PolicyJudge {
+    type Suspended = Waits;
+    type Answer = Told;
+
+    fn begin_batch(&mut self) {
+        let in_force = self.shared.in_force.load();
+        if in_force.number != self.current.number {
+            let in_force = Arc::clone(&in_force);
+            self.change_to(in_force);
+        }
+        self.now = now();
+    }
+
+    fn judge(&mut self, packet: &Queued<'_>) -> Judged<Waits> {
+        let mark_mask = self.current.engine.mark_mask();
+        if packet.mark & mark_mask != 0 {
+            // Rejected already, and no REJECT rule took it: judged again it would come back for ever.
+            let words = format!("mark {:#x}: bits of {mark_mask:#x} were set on arrival", packet.mark);
+            return Judged::Final(self.refuse(packet, &words));
+        }
+        let hwaddr = spell(packet.hwaddr, &mut self.hwaddr);
+        let outcome = self
+            .current
+            .engine
+            .decide(&view(packet, hwaddr), self.now, &mut self.desk);
+        self.goes_on(packet, outcome, "")
+    }
+
+    fn flow(&mut self, packet: &Queued<'_>) -> u64 {
+        self.current.engine.flow_number(&view(packet, None))
+    }
+
+    fn ask(&mut self, ticket: Ticket, packet: &Queued<'_>, waits: &Waits) -> bool {
+        let Waits { in_force, suspended } = waits;
+        let question = Question {
+            queue: self.queue,
+            ticket,
+            engine: in_force.number,
+            rule: suspended.rule,
+            mark: suspended.mark,
+            monotonic: suspended.now.monotonic,
+            packet: owned(packet, usize::MAX),
+        };
+        self.shared.questions.0.try_send(question).is_ok()
+    }
+
+    fn resume(&mut self, packet: &Queued<'_>, waits: Waits, answer: Result<Told, Cause>) -> Judged<Waits> {
+        let Told { truth, words } = answer.unwrap_or_else(|cause| Told {
+            truth: Truth::Unknown(Unknown {
+                cause: cause_of(cause),
+                what: What::Said,
+            }),
+            words: format!(
+                "no answer for rule {}",
+                waits.in_force.engine.rule_id(waits.suspended.rule)
+            ),
+        });
+        let present = Arc::clone(&self.current);
+        if present.number != waits.in_force.number {
+            self.change_to(waits.in_force);
+        }
+        let hwaddr = spell(packet.hwaddr, &mut self.hwaddr);
+        let outcome = self
+            .current
+            .engine
+            .resume(&view(packet, hwaddr), waits.suspended, truth, &mut self.desk);
+        let judged = self.goes_on(packet, outcome, &words);
+        if present.number != self.current.number {
+            self.change_to(present);
+        }
+        judged
+    }
+
+    fn fail(&mut self, cause: Cause, packet: Option<&Queued<'_>>, words: &str) -> Final {
+        // After a panic nothing of the desk is trusted but its counts.
+        if cause == Cause::Error {
+            self.desk = self.current.engine.desk_with(Arc::clone(&self.desk.tallies));
+        }
+        let verdict = self.current.engine.failure(cause_of(cause), Detail::None);
+        self.record_own(packet, verdict, words);
+        if verdict.decision.kind == Kind::Accept {
+            Final::ACCEPT
+        } else {
+            Final::DROP
+        }
+    }
+}
+
+fn cause_of(cause: Cause) -> value::Cause {
+    match cause {
+        Cause::Malformed => value::Cause::Malformed,
+        Cause::Truncated => value::Cause::Truncated,
+        Cause::Error => value::Cause::Error,
+        Cause::Overload => value::Cause::Overload,
+        Cause::Deadline => value::Cause::Deadline,
+    }
+}
+
+/// The clock of the core, which Python's `time.monotonic_ns` is too.
+pub fn now() -> Now {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64());
+    Now {
+        monotonic: time.tv_sec * 1_000_000_000 + time.tv_nsec,
+        wall,
+    }
+}
+
+/// A hardware address as text, in memory of the caller's.
+fn spell<'m>(address: Option<&[u8]>, memory: &'m mut [u8; 24]) -> Option<&'m [u8]> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let address = address?;
+    let length = (3 * address.len()).saturating_sub(1).min(memory.len() - 1);
+    for (place, byte) in memory.chunks_exact_mut(3).zip(address) {
+        place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)], b':']);
+    }
+    Some(&memory[..length])
+}
+
+fn view<'a>(queued: &Queued<'a>, hwaddr: Option<&'a [u8]>) -> Packet<'a> {
+    Packet {
+        data: queued.payload,
+        // The loop lets no other hook through.
+        hook: Hook::from_number(queued.hook).unwrap_or(Hook::Prerouting),
+        wire_length: queued.wire_length.into(),
+        iifname: queued.iifname,
+        oifname: queued.oifname,
+        physin: queued.physin,
+        physout: queued.physout,
+        mark: queued.mark,
+        uid: queued.uid,
+        gid: queued.gid,
+        hwaddr,
+        timestamp: queued.timestamp.map(|since| since.as_secs_f64()),
+        checksum_ready: queued.checksum_ready,
+    }
+}
+
+/// A packet that outlives its message, with so many of its bytes at most.
+fn owned(queued: &Queued<'_>, most: usize) -> Owned {
+    let mut memory = [0; 24];
+    let hwaddr = spell(queued.hwaddr, &mut memory);
+    let whole = view(queued, hwaddr);
+    Owned::copy(&Packet {
+        data: &whole.data[..whole.data.len().min(most)],
+        ..whole
+    })
+}

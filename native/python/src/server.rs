@@ -1,0 +1,294 @@
+//! The queues of a service, served by threads of their own; Python reads events, answers questions, and stops them.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use qfilter_core::state::tallies::Tallies;
+use qfilter_queue::{Answers, Handle, Links, OpenError, Queue, Settings, Ticket};
+
+use crate::engine::{Engine, Row, Totals, lock, row, totals, truth};
+use crate::judge::{Event, InForce, PolicyJudge, Question, Refused, Shared, Told};
+
+create_exception!(
+    qfilter._native,
+    TakenError,
+    PyException,
+    "A queue is held by another socket: its number."
+);
+create_exception!(
+    qfilter._native,
+    PrivilegeError,
+    PyException,
+    "NFQUEUE without CAP_NET_ADMIN."
+);
+create_exception!(
+    qfilter._native,
+    UnsupportedError,
+    PyException,
+    "This kernel cannot do what was asked."
+);
+
+/// Bound queues. Packets wait in them from the beginning, and are judged from `start` on.
+#[pyclass(module = "qfilter._native", frozen)]
+pub struct Server {
+    shared: Arc<Shared>,
+    bound: Mutex<Vec<(u16, Queue)>>,
+    serving: Mutex<Vec<Serving>>,
+    warnings: Vec<String>,
+}
+
+/// One queue that is served.
+struct Serving {
+    number: u16,
+    handle: Handle<Told>,
+    refused: Arc<Refused>,
+}
+
+/// A question as Python has it: queue, ticket, number of the engine, index of the rule, mark, monotonic nanoseconds, packet.
+type Asked<'py> = (u16, u64, u64, u32, u32, i64, Bound<'py, PyDict>);
+
+/// An event as Python has it: number of the engine, packet (None where not more than its id is known), verdict.
+type Recorded<'py> = (u64, Option<Bound<'py, PyDict>>, Row);
+
+#[pymethods]
+impl Server {
+    /// Binds the queues `first` to `last`, or none.
+    #[new]
+    #[pyo3(signature = (engine, *, first, last, length, copy_range, socket_buffer, fail_open, deadline))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, of one caller")]
+    fn new(
+        engine: PyRef<'_, Engine>,
+        first: u16,
+        last: u16,
+        length: u32,
+        copy_range: u32,
+        socket_buffer: Option<usize>,
+        fail_open: bool,
+        deadline: Option<f64>,
+    ) -> PyResult<Self> {
+        let links = Arc::new(Links::open().map_err(refused)?);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut bound = Vec::new();
+        for number in first..=last {
+            let settings = Settings {
+                length,
+                copy_range,
+                socket_buffer,
+                fail_open,
+                waiting: (length / 2) as usize,
+                deadline: deadline.map(Duration::from_secs_f64),
+                cpu: (first < last).then(|| usize::from(number - first) % cpus),
+                ..Settings::new(number)
+            };
+            bound.push((number, Queue::open(settings, Arc::clone(&links)).map_err(refused)?));
+        }
+        let warnings = bound.iter().flat_map(|(_, queue)| queue.warnings().to_vec()).collect();
+        let shared = Arc::new(Shared::new(InForce::new(engine.shared(), 0)));
+        Ok(Self {
+            shared,
+            bound: bound.into(),
+            serving: Mutex::default(),
+            warnings,
+        })
+    }
+
+    /// What the operator should know: settings that the kernel did not take as wanted.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    /// Starts the threads.
+    fn start(&self) -> PyResult<()> {
+        let mut serving = lock(&self.serving);
+        for (number, queue) in lock(&self.bound).drain(..) {
+            let refused = Arc::new(Refused::default());
+            let judge = PolicyJudge::new(Arc::clone(&self.shared), Arc::clone(&refused), number);
+            serving.push(Serving {
+                number,
+                handle: queue.start(judge)?,
+                refused,
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts an engine in force from the next batch on; gives its number.
+    fn replace(&self, engine: PyRef<'_, Engine>) -> PyResult<u64> {
+        let number = self.shared.in_force.load().number + 1;
+        self.shared
+            .in_force
+            .store(Arc::new(InForce::new(engine.shared(), number)));
+        for serving in &*lock(&self.serving) {
+            serving.handle.wake()?;
+        }
+        Ok(number)
+    }
+
+    /// What the threads have counted with the engine in force.
+    fn totals(&self) -> Totals {
+        let in_force = self.shared.in_force.load_full();
+        totals(&Tallies::sum(in_force.tallies().iter().map(|each| &**each)))
+    }
+
+    /// Questions that wait, `most` at once, after waiting for the first for so many seconds.
+    fn questions<'py>(&self, py: Python<'py>, most: usize, patience: f64) -> PyResult<Vec<Asked<'py>>> {
+        let found = py.detach(|| some(self.shared.questions(), most, patience));
+        found.into_iter().map(|question| asked(py, &question)).collect()
+    }
+
+    /// Answers questions: queue, ticket, truth or the number of a cause, and its words.
+    fn answer(&self, answers: Vec<(u16, u64, Bound<'_, PyAny>, String)>) -> PyResult<()> {
+        for (queue, ticket, answer, words) in answers {
+            let told = Told {
+                truth: truth(&answer)?,
+                words,
+            };
+            if let Some(answers) = self.answers(queue) {
+                answers.give([(Ticket(ticket), told)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Events that wait, `most` at once, after waiting for the first for so many seconds.
+    fn events<'py>(&self, py: Python<'py>, most: usize, patience: f64) -> PyResult<Vec<Recorded<'py>>> {
+        let found = py.detach(|| some(self.shared.events(), most, patience));
+        found.into_iter().map(|event| self.event(py, &event)).collect()
+    }
+
+    /// Events that nobody read in time.
+    #[getter]
+    fn events_lost(&self) -> u64 {
+        self.shared.events_lost.load(Relaxed)
+    }
+
+    /// What each queue has seen, by name.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u16, Bound<'py, PyDict>)>> {
+        lock(&self.serving)
+            .iter()
+            .map(|serving| Ok((serving.number, counters(py, serving)?)))
+            .collect()
+    }
+
+    /// Why a queue's thread ended by itself; None while all run, and after a stop.
+    fn failure(&self) -> Option<String> {
+        lock(&self.serving)
+            .iter()
+            .find_map(|serving| serving.handle.failure().map(ToString::to_string))
+    }
+
+    /// Gives what is queued its verdict, for so many seconds at most, then lets the queues go. Returns when that is done.
+    fn stop(&self, py: Python<'_>, patience: f64) -> PyResult<()> {
+        lock(&self.bound).clear();
+        let serving = lock(&self.serving);
+        for each in &*serving {
+            each.handle.stop(Duration::from_secs_f64(patience))?;
+        }
+        drop(serving);
+        py.detach(|| {
+            for serving in &mut *lock(&self.serving) {
+                // Why it ended is `failure`'s to tell.
+                let _ = serving.handle.join();
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Server {
+    fn answers(&self, queue: u16) -> Option<Answers<Told>> {
+        lock(&self.serving)
+            .iter()
+            .find(|serving| serving.number == queue)
+            .map(|serving| serving.handle.answers())
+    }
+
+    fn event<'py>(&self, py: Python<'py>, event: &Event) -> PyResult<Recorded<'py>> {
+        self.shared.taken(event);
+        let packet = event.packet.as_ref().map(|packet| packet.to_python(py)).transpose()?;
+        Ok((event.engine, packet, row(&event.verdict, &event.effects, &event.words)))
+    }
+}
+
+fn asked<'py>(py: Python<'py>, question: &Question) -> PyResult<Asked<'py>> {
+    let Question {
+        queue,
+        ticket,
+        engine,
+        rule,
+        mark,
+        monotonic,
+        packet,
+    } = question;
+    Ok((
+        *queue,
+        ticket.0,
+        *engine,
+        *rule,
+        *mark,
+        *monotonic,
+        packet.to_python(py)?,
+    ))
+}
+
+/// The first that comes in time, and as many more as are there.
+fn some<T>(from: &Receiver<T>, most: usize, patience: f64) -> Vec<T> {
+    match from.recv_timeout(Duration::from_secs_f64(patience)) {
+        Ok(first) => std::iter::once(first)
+            .chain(from.try_iter().take(most.saturating_sub(1)))
+            .collect(),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),
+    }
+}
+
+fn counters<'py>(py: Python<'py>, serving: &Serving) -> PyResult<Bound<'py, PyDict>> {
+    let seen = serving.handle.counters();
+    let refused = serving.refused.count.load(Relaxed);
+    let last = if refused > 0 {
+        lock(&serving.refused.last).clone()
+    } else {
+        seen.last_failure
+    };
+    let failures: Vec<_> = seen
+        .failures
+        .iter()
+        .map(|(cause, count)| (cause.name(), *count))
+        .collect();
+    let counters = PyDict::new(py);
+    for (name, count) in [
+        ("received", seen.received),
+        ("accepted", seen.accepted),
+        ("dropped", seen.dropped),
+        ("queued", seen.queued),
+        ("repeated", seen.repeated),
+        ("truncated", seen.truncated),
+        ("lost", seen.lost),
+        ("waiting", seen.waiting),
+        ("refused", refused),
+    ] {
+        counters.set_item(name, count)?;
+    }
+    counters.set_item("errors", seen.errors)?;
+    counters.set_item("failures", failures)?;
+    counters.set_item("last_failure", last)?;
+    Ok(counters)
+}
+
+fn refused(error: OpenError) -> PyErr {
+    match error {
+        OpenError::Taken { number } => TakenError::new_err(number),
+        OpenError::Privilege => PrivilegeError::new_err(error.to_string()),
+        OpenError::Absent | OpenError::FailOpen => UnsupportedError::new_err(error.to_string()),
+        OpenError::Setting(words) => PyValueError::new_err(words),
+        OpenError::Refused { what, error } => {
+            PyOSError::new_err((error.raw_os_error().unwrap_or_default(), format!("{what}: {error}")))
+        }
+    }
+}
