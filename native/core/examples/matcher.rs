@@ -79,7 +79,7 @@ const SHAPES: [Shape; 6] = [
     ("disjoint_halves", |i, _| {
         // Each dimension alone leaves a third of the rules, all together none.
         let field = [Field::Saddr, Field::Daddr, Field::Sport, Field::Dport];
-        let bit = |shift: u64| (i / 3 >> shift) & 1;
+        let bit = |shift: u64| ((i / 3) >> shift) & 1;
         field
             .iter()
             .enumerate()
@@ -262,7 +262,7 @@ fn search() {
     for (name, payload) in [
         ("text", &text[..]),
         ("noise", &noise[..]),
-        ("zeros", &[0; 65_000]),
+        ("zeros", &vec![0; 65_000]),
         ("dense", &dense[..]),
         ("segment", short),
     ] {

@@ -232,7 +232,7 @@ impl Automaton {
 
 fn scan<A: automaton::Automaton>(automaton: &A, text: &[u8], mut longest: impl FnMut(usize)) {
     each_match(automaton, text, |state| {
-        longest(automaton.match_pattern(state, 0).as_usize())
+        longest(automaton.match_pattern(state, 0).as_usize());
     });
 }
 
@@ -374,9 +374,9 @@ mod tests {
             let mut found = searcher.found();
             for payload in payloads {
                 searcher.find(&payload, &mut found);
-                for regex in 0..PATTERNS.len() {
+                for (regex, pattern) in PATTERNS.iter().enumerate() {
                     let matches = searcher.regex(regex, &payload);
-                    assert!(!matches || searcher.may_match(regex, &found), "{:?} in {payload:?}", PATTERNS[regex]);
+                    assert!(!matches || searcher.may_match(regex, &found), "{pattern:?} in {payload:?}");
                 }
             }
         }

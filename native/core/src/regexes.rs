@@ -48,7 +48,7 @@ impl Regexes {
                 literals.len() - 1
             })
         };
-        let pattern = |(index, text): (usize, &Box<str>)| {
+        let pattern = |(index, text): (usize, &str)| {
             let regex = compile(text).map_err(|error| {
                 format!(
                     "rule {:?}: pattern {text:?}: {error}",
@@ -60,6 +60,7 @@ impl Regexes {
         };
         plan.regexes
             .iter()
+            .map(|text| &**text)
             .enumerate()
             .map(pattern)
             .collect::<Result<_, _>>()

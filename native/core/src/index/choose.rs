@@ -40,7 +40,7 @@ impl Packet {
 }
 
 /// The dimensions to look at, best first. The hook stays whatever it spares: no condition of a rule asks for it.
-pub fn choose(dimensions: Vec<Dimension>, constraints: &Constraints) -> Vec<Dimension> {
+pub fn choose(dimensions: Vec<Dimension>, constraints: &Constraints<'_>) -> Vec<Dimension> {
     let mut packets = trial(&dimensions, constraints);
     let mut open: Vec<Option<Dimension>> = dimensions.into_iter().map(Some).collect();
     let mut chosen = Vec::new();
@@ -74,7 +74,7 @@ fn most_spared(open: &[Option<Dimension>], packets: &[Packet]) -> Option<(usize,
         .max_by(|(_, one), (_, other)| one.total_cmp(other))
 }
 
-fn trial(dimensions: &[Dimension], constraints: &Constraints) -> Vec<Packet> {
+fn trial(dimensions: &[Dimension], constraints: &Constraints<'_>) -> Vec<Packet> {
     let rules = constraints.demands.len();
     let everything: Vec<Chunk> = vec![Chunk::FULL; rules.div_ceil(CHUNK_BITS)];
     (0..PACKETS.min(rules))

@@ -96,18 +96,18 @@ impl Pool {
 }
 
 /// What rules demand.
-pub struct Constraints {
+pub struct Constraints<'p> {
     /// By field.
     pub pools: Vec<Option<Pool>>,
     /// By rule: what it and its ancestors together demand, a region a field.
     pub demands: Vec<Vec<(Field, RegionId)>>,
     /// By rule: its own conjuncts, and of which field's demand each is a part.
-    pub conjuncts: Vec<Vec<(Option<Field>, Condition)>>,
+    pub conjuncts: Vec<Vec<(Option<Field>, &'p Condition)>>,
 }
 
-impl Constraints {
+impl<'p> Constraints<'p> {
     /// Those of a plan.
-    pub fn of(plan: &Plan) -> Self {
+    pub fn of(plan: &'p Plan) -> Self {
         let marks = plan
             .rules
             .iter()
@@ -141,7 +141,7 @@ impl Constraints {
                         .then_some(*field),
                     _ => None,
                 };
-                conjuncts.push((field, condition.clone()));
+                conjuncts.push((field, condition));
             });
             this.demands.push(demands);
             this.conjuncts.push(conjuncts);

@@ -95,7 +95,7 @@ impl Index {
         Self::assemble(plan, choose)
     }
 
-    fn assemble(plan: &Plan, choose: impl FnOnce(Vec<Dimension>, &Constraints) -> Vec<Dimension>) -> Self {
+    fn assemble(plan: &Plan, choose: impl FnOnce(Vec<Dimension>, &Constraints<'_>) -> Vec<Dimension>) -> Self {
         let constraints = Constraints::of(plan);
         let rules = plan.rules.len();
         let (dimensions, fields): (Vec<_>, Vec<_>) = FIELDS
@@ -118,11 +118,11 @@ impl Index {
                 .zip(constraints.region(rule, field))
                 .is_some_and(|(dimension, region)| dimension.proves(region))
         };
-        let residual = |(rule, conjuncts): (usize, &Vec<(Option<Field>, Condition)>)| {
+        let residual = |(rule, conjuncts): (usize, &Vec<(Option<Field>, &Condition)>)| {
             let open = conjuncts
                 .iter()
                 .filter(|(field, _)| !field.is_some_and(|field| proven(rule, field)));
-            open.map(|(_, condition)| condition.clone()).collect()
+            open.map(|(_, condition)| (*condition).clone()).collect()
         };
         let residuals = constraints.conjuncts.iter().enumerate().map(residual).collect();
         Self {
