@@ -73,12 +73,12 @@ def large_set(which: str, rounds: int, entries: int) -> Results:
 def matcher() -> Results:
     """Nanoseconds to decode and decide one packet of the flood, by numbers of header rules.
 
-    `native/core/examples/matcher.rs` gets the plan documents as arguments and prints {"rules": n, "ns": x} for each.
+    The example `decide` of native/core gets plan documents and prints {"rules": n, "ns": x} for each, a line each.
     """
-    if not (ROOT / "native/core/examples/matcher.rs").exists():
+    if not (ROOT / "native/core/examples/decide.rs").exists():
         return {}
     documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
-    told = run([example("qfilter-core", "matcher"), *documents], timeout=300.0)
+    told = run([example("qfilter-core", "decide"), *documents], timeout=300.0)
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     return {f"matcher_ns {count}": line["ns"] for count, line in zip(MATCHER_RULES, lines, strict=True)}
 

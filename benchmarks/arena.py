@@ -35,6 +35,7 @@ SMALL = 18
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SETTLE = 0.5
 _PING_CPU = 0
+_QUIET = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,24 @@ class Arena:
     def _set_mtu(self, mtu: int) -> None:
         for host, links in zip(self._lab.hosts, (["eth0"], ["lan", "wan"], ["eth0"]), strict=True):
             host.ip(*(f"link set {link} mtu {mtu}" for link in links))
+
+
+def idle_share(patience: float) -> float:
+    """How idle the machine is before a load, 0 to 1: at least 0.9, unless others work for longer than `patience`."""
+    deadline = time.monotonic() + patience
+    while True:
+        idle, total = _cpu_ticks()
+        time.sleep(0.3)
+        now_idle, now_total = _cpu_ticks()
+        share = (now_idle - idle) / max(1, now_total - total)
+        if share >= _QUIET or time.monotonic() >= deadline:
+            return share
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """Of all CPUs together since boot: idle, and all."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 @contextmanager

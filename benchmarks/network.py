@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import policies, subjects
-from benchmarks.arena import Arena
+from benchmarks.arena import Arena, idle_share
 from benchmarks.results import Results, Sample
 from benchmarks.subjects import Subject
 
@@ -26,9 +26,11 @@ class Effort:
     tcp: int = 4
     pings: int = 20_000
     most_of_pings: float = 5.0
+    patience: float = 5.0
+    """How long others who use the machine are waited for."""
 
 
-QUICK = Effort(0.3, 1, 200, 0.5)
+QUICK = Effort(0.3, 1, 200, 0.5, patience=0.0)
 
 
 def roster(*, quick: bool = False) -> list[Subject]:
@@ -60,6 +62,7 @@ def roster(*, quick: bool = False) -> list[Subject]:
 def measure(arena: Arena, subject: Subject, effort: Effort) -> Sample:
     """One subject, started for this and stopped again, under flood, stream and ping-pong."""
     with subject.place(arena) as pids:
+        idle = idle_share(effort.patience)
         every = SCAPY_EVERY if subject.name.endswith((SCAPY, NO_SCAPY)) else 0
         flood = arena.flood(pids, effort.flood, others_every=every)
         stream = arena.tcp(effort.tcp)
@@ -73,6 +76,7 @@ def measure(arena: Arena, subject: Subject, effort: Effort) -> Sample:
         "tcp_gbit": stream,
         "p50_us": latency.p50,
         "p99_us": latency.p99,
+        "idle_before": idle,
     }
 
 
