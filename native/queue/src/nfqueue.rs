@@ -273,7 +273,7 @@ fn conntrack_mark(value: &[u8]) -> Result<u32, Damaged> {
     Ok(0)
 }
 
-/// The settings of a queue, see [`config`].
+/// The settings of a queue, see [`bind`].
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Bytes of each packet.
