@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from qfilter.cli.engines import engine_option
 from qfilter.cli.output import console, report_error, style_on, warn
 from qfilter.cli.packets import hook_options, to_packet, where
 from qfilter.compiler.reads import looks_at
 from qfilter.compiler.walk import rules
+from qfilter.daemon import EngineName, engine_maker
 from qfilter.engine.clock import Clock
-from qfilter.engine.reference import ReferenceEngine
 from qfilter.errors import CaptureError
 from qfilter.events.line import render as render_line
 from qfilter.events.record import verdict_event
@@ -34,6 +35,7 @@ from qfilter.queues.captures import CapturedPacket, read_capture
 @click.argument("capture", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a packet, and nothing else on standard output.")
 @hook_options
+@engine_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -43,11 +45,12 @@ def command(
     hook: Hook | None,
     iif: str | None,
     oif: str | None,
+    engine: EngineName,
 ) -> None:
     """Judge every packet of CAPTURE (pcap or pcapng, also gzip) by POLICY; limits and timeouts run on its clock."""
     loaded = load(policy)
     time = _RecordedTime()
-    engine = ReferenceEngine(loaded, Clock(monotonic=time.now))
+    judge = engine_maker(engine, loaded)(Clock(monotonic=time.now))
     seen_at = where(loaded, hook)
     style = style_on(console())
     if loaded.queue.exempt:
@@ -65,17 +68,17 @@ def command(
                 warn(f"{capture} names no interfaces, but rules look at {names}: expected --iif or --oif")
                 interfaces = ()
             packet = to_packet(captured, seen_at, iif, oif)
-            verdict = engine.decide(packet)
+            verdict = judge.decide(packet)
             if as_json:
                 row = json.dumps(_row(captured, verdict))
             else:
-                ends = engine.summary(packet)
+                ends = judge.summary(packet)
                 what = verdict_event(verdict, packet, ends, policy=loaded.digest, now=0.0)
                 row = f"{captured.n:>6}  {render_line(what, style)}"
             sys.stdout.write(f"{row}\n")
     except CaptureError as error:
         code = report_error(error)
-    report = engine.report()
+    report = judge.report()
     if code and not report.total.packets:
         context.exit(code)
     without = [f"frames without IPv4 or IPv6, passed over: {without_ip:,}"] if without_ip else []

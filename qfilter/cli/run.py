@@ -11,10 +11,11 @@ from types import FrameType
 
 import click
 
+from qfilter.cli.engines import engine_option
 from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_diagnostics
 from qfilter.control.place import default_path
-from qfilter.daemon import Service, prepare
+from qfilter.daemon import EngineName, Service, prepare
 from qfilter.events.line import in_force, losses
 from qfilter.events.outputs import Outputs
 from qfilter.events.table import render
@@ -45,6 +46,7 @@ from qfilter.policy.load import load
 )
 @click.option("--control", type=click.Path(), help="Socket for `qfilter reload`, `set`, `stats` and `status`.")
 @backend_option
+@engine_option
 def command(
     policy: str,
     no_install: bool,
@@ -55,6 +57,7 @@ def command(
     compare: float,
     control: str | None,
     backend: Backend | None,
+    engine: EngineName,
 ) -> None:
     """Put POLICY in force: check it, run its tests, bind its queues, install the kernel rules, judge until SIGTERM.
 
@@ -65,11 +68,13 @@ def command(
     """
     loaded = load(policy)
     write_diagnostics(loaded.warnings)
-    plan = prepare(loaded, install=not no_install, backend=backend)
+    plan = prepare(loaded, install=not no_install, backend=backend, engine=engine)
     lines = form == "line" or (form == "auto" and sys.stdout.isatty())
     outputs = _outputs(form, lines, events, captures)
     place = default_path() if control is None else Path(control)
-    service = Service(plan, outputs, keep_rules=keep_rules, compare_every=compare, say=_say, control=place)
+    service = Service(
+        plan, outputs, engine=engine, keep_rules=keep_rules, compare_every=compare, say=_say, control=place
+    )
     try:
         with _signals(service, outputs), closing(outputs), service:
             _say_start(service, lines)
@@ -119,9 +124,8 @@ def _say_start(service: Service, lines: bool) -> None:
     _say(f"serving {service.plan.policy.path if lines else in_force(service.in_force)}")
     if service.plan.kernel is None and service.plan.mark_mask:
         _say("this policy rejects: without the chains of `qfilter install`, what it rejects is dropped")
-    for queue in service.queues:
-        for warning in queue.warnings:
-            _say(warning)
+    for warning in service.warnings:
+        _say(warning)
 
 
 def _tell_end(service: Service, outputs: Outputs, lines: bool) -> None:

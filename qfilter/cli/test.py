@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 import click
 
+from qfilter.cli.engines import engine_option
 from qfilter.cli.output import console, style_on, write_diagnostics, write_json
+from qfilter.daemon import EngineName, engine_maker
 from qfilter.engine.selftest import Result, TestOutcome, decider, run_tests
 from qfilter.engine.tallies import all_rules
 from qfilter.policy.load import load, load_tests
@@ -19,14 +21,21 @@ from qfilter.policy.load import load, load_tests
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write a JUnit XML report to this file.")
 @click.option("--cover", type=click.IntRange(0, 100), default=0, help="Fail below this percentage of tested rules.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@engine_option
 @click.pass_context
 def command(
-    context: click.Context, policy: str, files: tuple[str, ...], junit: str | None, cover: int, form: str
+    context: click.Context,
+    policy: str,
+    files: tuple[str, ...],
+    junit: str | None,
+    cover: int,
+    form: str,
+    engine: EngineName,
 ) -> None:
     """Run the tests inside POLICY and those of FILES (YAML with a `tests:` list), and tell which rules none matched."""
     loaded = load(policy)
     cases = (*loaded.tests, *(case for file in files for case in load_tests(file, loaded)))
-    outcome = run_tests(loaded, cases)
+    outcome = run_tests(loaded, cases, make=engine_maker(engine, loaded))
     rules = sum(1 for _ in all_rules(loaded.rules))
     covered = 100 * len(outcome.matched) // rules if rules else 100
     if junit:

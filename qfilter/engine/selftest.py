@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
+from qfilter.engine.base import Engine
 from qfilter.engine.build import build
 from qfilter.engine.clock import Clock
-from qfilter.engine.conditions import View
-from qfilter.engine.matching import Truth
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.tallies import all_rules
 from qfilter.errors import Diagnostic, PacketError
@@ -55,26 +55,34 @@ class TestOutcome:
         return tuple(result for result in self.results if not result.passed)
 
 
-def run_tests(policy: Policy, cases: Iterable[TestCase] | None = None, clock: Clock | None = None) -> TestOutcome:
-    """Run the policy's own tests, or those given.
+Make = Callable[[Clock], Engine]
+"""Makes a fresh engine of a policy, with a clock."""
+
+
+def run_tests(
+    policy: Policy,
+    cases: Iterable[TestCase] | None = None,
+    clock: Clock | None = None,
+    *,
+    make: Make | None = None,
+) -> TestOutcome:
+    """Run the policy's own tests, or those given, on engines of `make`; without one, on reference engines.
 
     Each starts with empty sets, full limits and no flows, and all its packets come at one moment: a limit must not pass
     or fail by how fast this machine is.
     """
     matched: set[str] = set()
-
-    def trace(rule: Rule, truth: Truth, _: View) -> None:
-        if truth is True:
-            matched.add(rule.id)
+    fresh: Make = make or partial(ReferenceEngine, policy)
 
     def run(case: TestCase) -> Result:
         try:
             before, packet = [build(fields) for fields in case.after], build(case.packet)
         except PacketError as error:
             return Result(case, None, str(error))
-        engine = ReferenceEngine(policy, _stopped(clock or Clock()))
+        engine = fresh(_stopped(clock or Clock()))
         for each in (*before, *[packet] * case.times):
-            verdict = engine.decide(each, trace)
+            verdict = engine.decide(each)
+        matched.update(row.rule for row in engine.report().rules if row.tally.packets)
         return Result(case, verdict, _compare(case, verdict))
 
     results = tuple(map(run, policy.tests if cases is None else cases))

@@ -103,18 +103,27 @@ class OwnVerdicts:
         return kind
 
 
-class PacketQueue(Protocol):
-    """One open queue. Not safe to share between threads."""
+class CountedQueue(Protocol):
+    """One open queue, as whoever counts sees it."""
 
-    number: int
-    """The queue's number, 0 to 65535."""
-    counters: QueueCounters
-    warnings: tuple[str, ...]
-    """What the operator should know: settings that the kernel did not take as wanted, a sentence each."""
+    @property
+    def number(self) -> int:
+        """The queue's number, 0 to 65535."""
 
     @property
     def family(self) -> Family | None:
         """The only family whose packets come here; None for both."""
+
+    @property
+    def counters(self) -> QueueCounters:
+        """What it has seen since it was opened."""
+
+
+class PacketQueue(CountedQueue, Protocol):
+    """One open queue that hands packets over. Not safe to share between threads."""
+
+    warnings: tuple[str, ...]
+    """What the operator should know: settings that the kernel did not take as wanted, a sentence each."""
 
     @property
     def own(self) -> OwnVerdicts:

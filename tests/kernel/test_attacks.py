@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from qfilter import daemon
 from qfilter.api import loads, serve
+from qfilter.daemon import losses
 from qfilter.events.outputs import Outputs
 from qfilter.netlink.message import ERROR, REQUEST, Message, decode_error, decode_messages, encode_message
 from qfilter.netlink.nfnetlink import NETLINK_NETFILTER, VERDICT, Outcome, encode_verdict
@@ -140,8 +140,8 @@ def test_a_look_at_the_losses_that_fails_ends_nothing(lab: Lab, monkeypatch: pyt
         raise OSError(errno.EMFILE, "Too many open files")
 
     with servers(lab) as (denied, wanted), lab.gateway.entered(), serve(loads(POLICY), install=True) as service:
-        monkeypatch.setattr(daemon, "bound_queues", fails)
-        monkeypatch.setattr(daemon, "_LOOK_EVERY", 0.0)
+        monkeypatch.setattr(losses, "bound_queues", fails)
+        monkeypatch.setattr(losses, "LOOK_EVERY", 0.0)
         send(lab, DENIED, 10)
         send(lab, WANTED, 10)
         assert (wanted.collect(10), denied.collect(0)) == (10, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import qfilter
-from qfilter import daemon
+from qfilter.daemon import losses
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import Event
 from tests.kernel.running import POLICY, PORT, ask, command, is_installed, ruleset
@@ -147,7 +147,7 @@ def test_two_services_do_not_share_the_kernel_rules(world: Lab) -> None:
 
 
 def test_a_queue_that_is_gone_ends_it_and_the_rules_stay(world: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(losses, "LOOK_EVERY", 0.05)
     kept, outputs = Kept(), Outputs()
     outputs.to_sink(kept)
     service = qfilter.serve(qfilter.loads(POLICY), install=True, outputs=outputs)
@@ -164,7 +164,7 @@ def test_a_queue_that_is_gone_ends_it_and_the_rules_stay(world: Lab, monkeypatch
 
 @pytest.mark.usefixtures("own_rule")
 def test_who_never_waits_is_told_of_the_failure_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(losses, "LOOK_EVERY", 0.05)
     service = qfilter.serve(qfilter.loads(POLICY), queues=[5])
     with pytest.raises(qfilter.QueueError, match="no longer bound"), service:
         wait_until(lambda: service.failed, "serving should end", timeout=lose_queue(service))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,10 @@ import pytest
 
 from qfilter import daemon, firewall
 from qfilter.control.messages import Change, Changed, ChangeSet, Refused, Reloaded
+from qfilter.daemon import EngineName, losses, preparing, recorder
+from qfilter.daemon import service as running
+from qfilter.daemon import serving as by_call
+from qfilter.engine.reference import ReferenceEngine
 from qfilter.errors import PolicyError, QueueError, UnsupportedError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import Event
@@ -99,10 +103,19 @@ def service(monkeypatch: pytest.MonkeyPatch, *queues: FakeQueue, outputs: Output
             undo.callback(queue.close)
         return queues
 
-    monkeypatch.setattr(daemon, "_open_queues", opened)
-    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
-    monkeypatch.setattr(daemon, "_LOOK_EVERY", 0.01)
-    return daemon.Service(daemon.prepare(loads(TEXT), install=False), outputs)
+    monkeypatch.setattr(by_call, "open_queues", opened)
+    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(losses, "LOOK_EVERY", 0.01)
+    return daemon.Service(daemon.prepare(loads(TEXT), install=False), outputs, engine=EngineName.REFERENCE)
+
+
+@contextmanager
+def by_call_of(monkeypatch: pytest.MonkeyPatch, *queues: FakeQueue) -> Iterator[by_call.ServingByCall]:
+    """Queues that nobody serves by himself."""
+    service(monkeypatch, *queues)
+    plan = daemon.prepare(loads(TEXT), install=False)
+    with ExitStack() as undo:
+        yield by_call.ServingByCall(plan, ReferenceEngine(plan.policy), recorder.Recorder(Outputs()), undo)
 
 
 def policy(**queue: object) -> Policy:
@@ -110,10 +123,10 @@ def policy(**queue: object) -> Policy:
 
 
 def test_a_kernel_with_nfqueue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.UID_GID | ConfigFlag.FAIL_OPEN)
+    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.UID_GID | ConfigFlag.FAIL_OPEN)
     able = daemon.capabilities(policy(length=9), install=False)
     assert (able.fail_open, able.unreadable, able.ip_queue, able.backends) == (True, frozenset(), False, {})
-    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
     able = daemon.capabilities(policy(length=9), install=False)
     assert (able.fail_open, able.unreadable) == (False, frozenset({"uid", "gid"}))
 
@@ -122,7 +135,7 @@ def test_a_kernel_with_ip_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> ConfigFlag:
         raise UnsupportedError("NFQUEUE: this kernel has no nfnetlink_queue")
 
-    monkeypatch.setattr(daemon, "queue_flags", absent)
+    monkeypatch.setattr(preparing, "queue_flags", absent)
     able = daemon.capabilities(policy(target="queue"), install=False)
     assert (able.ip_queue, able.fail_open) == (True, False)
     assert {"uid", "physin"} <= able.unreadable
@@ -135,12 +148,12 @@ def test_tools_are_probed_only_for_installing(monkeypatch: pytest.MonkeyPatch) -
         pytest.fail("the tools were probed")
 
     monkeypatch.setattr(firewall, "probe", probed)
-    monkeypatch.setattr(daemon, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
     assert daemon.prepare(loads(TEXT), install=False).kernel is None
 
 
 def test_a_failing_test_comes_before_any_question_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "queue_flags", lambda: pytest.fail("the kernel was asked"))
+    monkeypatch.setattr(preparing, "queue_flags", lambda: pytest.fail("the kernel was asked"))
     with pytest.raises(PolicyError, match="expected accept, got drop by default"):
         daemon.prepare(loads(f"{TEXT}tests: [{{packet: {{hook: input}}, expect: accept}}]\n"))
 
@@ -172,15 +185,15 @@ def test_a_queue_that_breaks_ends_the_service_and_lets_go_of_all(monkeypatch: py
 
 def test_what_waits_is_decided_at_the_end_and_no_more_than_the_queue_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = FakeQueue(Family.IPV4, waiting=1_000_000)
-    serving = service(monkeypatch, endless)
-    serving._drain(endless)
+    with by_call_of(monkeypatch, endless) as serving:
+        serving.drain(endless)
     assert endless.waiting == 1_000_000 - 1_024
 
 
 def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = FakeQueue(Family.IPV4)
     serving = service(monkeypatch, queue)
-    monkeypatch.setattr(serving, "_start_thread", lambda _: 1 / 0)
+    monkeypatch.setattr(by_call.ServingByCall, "start", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), serving:
         pytest.fail("it served")
     assert queue.closed
@@ -209,7 +222,8 @@ def test_a_reload_reaches_the_queues_and_what_waited_is_judged_by_the_old_policy
 ) -> None:
     queue = FakeQueue()
     serving = service(monkeypatch, queue)
-    serving._queues = (queue,)
+    monkeypatch.setattr(by_call.ServingByCall, "start", lambda *_: None)
+    serving.start()
     queue.waiting = 1
     assert serving.reload(written(tmp_path, NEW)) == Reloaded(
         file=f"{tmp_path}/p.yaml",
@@ -229,9 +243,10 @@ def test_a_reload_reaches_the_queues_and_what_waited_is_judged_by_the_old_policy
     verdicts = serving.report().verdicts
     assert (verdicts[Kind.DROP].packets, verdicts[Kind.ACCEPT].packets) == (1, 0)
     queue.waiting = 1
-    serving._receive(queue)
+    assert isinstance(serving._serving, by_call.ServingByCall)
+    serving._serving.receive(queue)
     assert serving.report().verdicts[Kind.ACCEPT].packets == 1
-    os.close(queue.descriptor)
+    serving.close()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +263,9 @@ def test_a_reload_that_is_refused_leaves_the_old_policy(
 ) -> None:
     queue, said = FakeQueue(refuses=65_531), list[str]()
     serving = service(monkeypatch, queue)
-    serving._queues, serving._say = (queue,), said.append
+    monkeypatch.setattr(by_call.ServingByCall, "start", lambda *_: None)
+    serving._say = said.append
+    serving.start()
     before = serving.plan
     outcome = serving.reload(written(tmp_path, text))
     assert isinstance(outcome, Refused)
@@ -257,12 +274,12 @@ def test_a_reload_that_is_refused_leaves_the_old_policy(
     assert said[-1] == f"{tmp_path}/p.yaml refused: the policy before it stays in force"
     assert any(problem in line for line in said)
     assert [asked for asked in queue.asked if asked[0] == "0x0"] == [("0x0", Kind.DROP)] * (text == NEW)
-    os.close(queue.descriptor)
+    serving.close()
 
 
 def test_a_fault_in_a_reload_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     serving = service(monkeypatch)
-    monkeypatch.setattr(daemon, "load", lambda _: 1 / 0)
+    monkeypatch.setattr(running, "load", lambda _: 1 / 0)
     assert serving.reload() == Refused(problem="a fault of qfilter's own: ZeroDivisionError: division by zero")
 
 

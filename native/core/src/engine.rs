@@ -26,9 +26,9 @@ use crate::verdict::{Detail, Effect, Reason, Verdict};
 
 /// One policy in force. Shared by all threads that judge packets; each has a [`Desk`] of its own.
 pub struct Engine {
-    pub(crate) plan: Plan,
-    pub(crate) index: Index,
-    pub(crate) searcher: Searcher,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) searcher: Arc<Searcher>,
     pub(crate) sets: Vec<LiveSet>,
     pub(crate) zone: TimeZone,
     limits: Vec<Option<Arc<Buckets>>>,
@@ -99,27 +99,25 @@ impl Engine {
     /// # Errors
     /// Names the rule whose pattern this build cannot compile.
     pub fn new(plan: Plan, zone: TimeZone) -> Result<Self, String> {
-        let index = Index::build(&plan);
-        let searcher = Searcher::build(&plan)?;
+        let (index, searcher) = (Index::build(&plan), Searcher::build(&plan)?);
+        Ok(Self::with(Arc::new(plan), Arc::new(index), Arc::new(searcher), zone))
+    }
+
+    /// Another engine of the same plan, which knows nothing yet.
+    #[must_use]
+    pub fn fresh(&self, zone: TimeZone) -> Self {
+        Self::with(Arc::clone(&self.plan), Arc::clone(&self.index), Arc::clone(&self.searcher), zone)
+    }
+
+    fn with(plan: Arc<Plan>, index: Arc<Index>, searcher: Arc<Searcher>, zone: TimeZone) -> Self {
         let sets = plan.sets.iter().map(|set| live_set(set, &plan)).collect();
         let limits = plan.rules.iter().map(|rule| rule.limit.as_ref().map(buckets)).collect();
         let deciders = plan.rules.iter().enumerate().filter(|(_, rule)| rule.flow);
-        let flow_keys = deciders
-            .map(|(i, _)| (i as u32, FlowRule(NEXT_FLOW_RULE.fetch_add(1, Relaxed))))
-            .collect();
-        let mut engine = Self {
-            plan,
-            index,
-            searcher,
-            sets,
-            zone,
-            limits,
-            flows: Arc::default(),
-            flow_rules: HashMap::new(),
-            flow_keys,
-        };
+        let flow_keys = deciders.map(|(i, _)| (i as u32, FlowRule(NEXT_FLOW_RULE.fetch_add(1, Relaxed)))).collect();
+        let (flows, flow_rules) = (Arc::default(), HashMap::new());
+        let mut engine = Self { plan, index, searcher, sets, zone, limits, flows, flow_rules, flow_keys };
         engine.know_flow_rules();
-        Ok(engine)
+        engine
     }
 
     fn know_flow_rules(&mut self) {

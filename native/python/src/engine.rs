@@ -68,6 +68,13 @@ impl Engine {
         })
     }
 
+    /// Another engine of the same plan, with sets, limits, flows and counts of its own.
+    fn fresh(&self, zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let engine = self.engine.fresh(time_zone(zone)?);
+        let desk = Mutex::new(Box::new(engine.desk()));
+        Ok(Self { engine: Arc::new(engine), desk })
+    }
+
     /// Judges a packet at a moment: monotonic nanoseconds and seconds since the epoch.
     fn decide(&self, packet: &Bound<'_, PyAny>, monotonic: i64, wall: f64) -> PyResult<Answer> {
         let owned = Owned::from_python(packet)?;

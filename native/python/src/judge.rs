@@ -36,11 +36,9 @@ pub struct InForce {
 
 impl InForce {
     pub fn new(engine: Arc<Engine>, number: u64) -> Self {
-        Self {
-            engine,
-            number,
-            tallies: Mutex::default(),
-        }
+        // Before any thread has counted there are zeros.
+        let tallies = Mutex::new(vec![engine.desk().tallies]);
+        Self { engine, number, tallies }
     }
 
     fn desk(&self) -> Desk {
@@ -92,9 +90,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(in_force: InForce) -> Self {
+    pub fn new(in_force: Arc<InForce>) -> Self {
         Self {
-            in_force: ArcSwap::from_pointee(in_force),
+            in_force: ArcSwap::new(in_force),
             events: bounded(MOST_EVENTS),
             event_bytes: AtomicUsize::new(0),
             events_lost: AtomicU64::new(0),

@@ -40,6 +40,8 @@ pub struct Server {
     shared: Arc<Shared>,
     bound: Mutex<Vec<(u16, Queue)>>,
     serving: Mutex<Vec<Serving>>,
+    /// Every engine that a thread may still use.
+    engines: Mutex<Vec<Arc<InForce>>>,
     warnings: Vec<String>,
 }
 
@@ -89,11 +91,13 @@ impl Server {
             bound.push((number, Queue::open(settings, Arc::clone(&links)).map_err(refused)?));
         }
         let warnings = bound.iter().flat_map(|(_, queue)| queue.warnings().to_vec()).collect();
-        let shared = Arc::new(Shared::new(InForce::new(engine.shared(), 0)));
+        let first = Arc::new(InForce::new(engine.shared(), 0));
+        let shared = Arc::new(Shared::new(Arc::clone(&first)));
         Ok(Self {
             shared,
             bound: bound.into(),
             serving: Mutex::default(),
+            engines: vec![first].into(),
             warnings,
         })
     }
@@ -122,19 +126,29 @@ impl Server {
     /// Puts an engine in force from the next batch on; gives its number.
     fn replace(&self, engine: PyRef<'_, Engine>) -> PyResult<u64> {
         let number = self.shared.in_force.load().number + 1;
-        self.shared
-            .in_force
-            .store(Arc::new(InForce::new(engine.shared(), number)));
+        let in_force = Arc::new(InForce::new(engine.shared(), number));
+        lock(&self.engines).push(Arc::clone(&in_force));
+        self.shared.in_force.store(in_force);
         for serving in &*lock(&self.serving) {
             serving.handle.wake()?;
         }
         Ok(number)
     }
 
-    /// What the threads have counted with the engine in force.
-    fn totals(&self) -> Totals {
-        let in_force = self.shared.in_force.load_full();
-        totals(&Tallies::sum(in_force.tallies().iter().map(|each| &**each)))
+    /// What the threads have counted with an engine.
+    fn totals(&self, number: u64) -> PyResult<Totals> {
+        let engines = lock(&self.engines);
+        let found = engines.iter().find(|each| each.number == number);
+        let found = found.ok_or_else(|| PyValueError::new_err(format!("engine {number} is not in use")))?;
+        Ok(totals(&Tallies::sum(found.tallies().iter().map(|each| &**each))))
+    }
+
+    /// Forgets an engine that no thread will use again, and gives its final totals; None while one may.
+    fn retire(&self, number: u64) -> Option<Totals> {
+        let mut engines = lock(&self.engines);
+        let place = engines.iter().position(|each| each.number == number && Arc::strong_count(each) == 1)?;
+        let retired = engines.remove(place);
+        Some(totals(&Tallies::sum(retired.tallies().iter().map(|each| &**each))))
     }
 
     /// Questions that wait, `most` at once, after waiting for the first for so many seconds.

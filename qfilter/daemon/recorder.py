@@ -1,0 +1,50 @@
+"""What becomes an event: verdicts that are worth it, failures, and what happens to the service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from qfilter.engine.base import Engine
+from qfilter.events.outputs import Outputs
+from qfilter.events.record import EventType, event, failure_event, verdict_event, worth_recording
+from qfilter.model.packet import Packet
+from qfilter.model.verdict import Verdict
+
+
+class Recorder:
+    """One service's events. Nothing of it waits for whoever reads them."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        self._unrecorded = 0
+
+    @property
+    def lost(self) -> int:
+        """Events that could not be made or written."""
+        return self._outputs.outcome.lost + self._unrecorded
+
+    def miss(self, count: int) -> None:
+        """So many events never came here."""
+        self._unrecorded += count
+
+    def verdict(self, engine: Engine, packet: Packet | None, verdict: Verdict) -> None:
+        """One packet's end, or a failure of the queue itself; of a message that was cut no packet is known."""
+        try:
+            self._verdict(engine, packet, verdict)
+        except Exception:  # noqa: BLE001 - the verdict stands: a drop that cannot be told is not an error to accept
+            self._unrecorded += 1
+
+    def note(self, kind: EventType, policy: str, values: Mapping[str, object]) -> None:
+        """Something else than a packet; `policy` is the digest of the one in force."""
+        self._outputs.put(event(kind, time.time(), {"policy": policy, **values}))
+
+    def _verdict(self, engine: Engine, packet: Packet | None, verdict: Verdict) -> None:
+        policy = engine.policy.digest
+        if packet is None:
+            self._outputs.put(failure_event(verdict, policy=policy, now=time.time()))
+            return
+        if worth_recording(verdict):
+            ends = engine.summary(packet)
+            self._outputs.put(verdict_event(verdict, packet, ends, policy=policy, now=time.time()))
+        self._outputs.capture(packet, verdict)

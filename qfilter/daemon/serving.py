@@ -1,0 +1,183 @@
+"""The loop around an engine by call: one Python thread reads all queues and judges each packet. For any kernel."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Protocol
+
+from qfilter import firewall
+from qfilter.daemon.losses import LOOK_EVERY, LossWatch
+from qfilter.daemon.recorder import Recorder
+from qfilter.engine.base import Engine
+from qfilter.model.packet import Packet
+from qfilter.model.plan import Plan
+from qfilter.model.report import Report
+from qfilter.model.verdict import Verdict
+from qfilter.queues.base import CountedQueue, PacketQueue
+from qfilter.queues.ip_queue import IpQueue
+from qfilter.queues.nfqueue import NfQueue
+
+Ended = Callable[[BaseException], None]
+"""Told why serving has ended by itself."""
+
+
+class Serving(Protocol):
+    """Bound queues and who judges their packets."""
+
+    @property
+    def queues(self) -> Sequence[CountedQueue]:
+        """The bound queues, with their counters."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the operator should know: settings that the kernel did not take as wanted."""
+
+    def start(self, watch: LossWatch, ended: Ended) -> None:
+        """Serve from now on, in threads of its own."""
+
+    def stop(self, *, drain: bool) -> None:
+        """Serve no longer; with `drain` what is queued gets its verdict first."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """The engine's live sets for the calling thread."""
+
+    def switch(self, plan: Plan, engine: Engine) -> None:
+        """Another policy from the next packet on; what was queued before is judged by the old one."""
+
+    def report(self) -> Report:
+        """What has been counted so far."""
+
+
+class ServingByCall:
+    """Any engine, and any queue that hands packets over one by one."""
+
+    def __init__(self, plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> None:
+        """Binds the queues; `undo` lets them go."""
+        self.engine = engine
+        self._plan = plan
+        self._recorder = recorder
+        self.queues: tuple[PacketQueue, ...] = open_queues(plan, undo)
+        for queue in self.queues:
+            queue.own.tell = self._record_own
+        self._busy = threading.Lock()
+        self._turn = threading.Lock()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        undo.callback(os.close, self._wake)
+        self._stopping = self._draining = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See Serving."""
+        return [warning for queue in self.queues for warning in queue.warnings]
+
+    def start(self, watch: LossWatch, ended: Ended) -> None:
+        """See Serving."""
+        self._thread = threading.Thread(target=self._serve, args=(watch, ended), name="qfilter-queues", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, drain: bool) -> None:
+        """See Serving."""
+        self._draining, self._stopping = drain, True
+        os.eventfd_write(self._wake, 1)
+        if self._thread is not None:
+            self._thread.join()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The engine and the queues for the calling thread. Whoever waits comes next, however busy the other is."""
+        with self._turn:
+            self._busy.acquire()
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def switch(self, plan: Plan, engine: Engine) -> None:
+        """See Serving."""
+        settings = plan.policy.queue
+        with self.held():
+            for queue in self.queues:
+                queue.configure(
+                    copy_range=plan.copy_range,
+                    length=settings.length,
+                    fail_open=plan.fail_open,
+                    socket_buffer=settings.socket_buffer,
+                )
+                # What waited was copied as far as the old policy looks, and may be of a hook that it alone has.
+                queue.receive(self._judge)
+            for queue in self.queues:
+                queue.answer_by(mark_mask=plan.mark_mask, failure=plan.policy.on_failure)
+            self._plan, self.engine = plan, engine
+
+    def report(self) -> Report:
+        """See Serving."""
+        with self.held():
+            return self.engine.report()
+
+    def _serve(self, watch: LossWatch, ended: Ended) -> None:
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake, selectors.EVENT_READ)
+                for queue in self.queues:
+                    selector.register(queue, selectors.EVENT_READ, queue)
+                while not self._stopping:
+                    for key, _ in selector.select(LOOK_EVERY):
+                        if key.data is not None:
+                            self.receive(key.data)
+                    watch.look()
+            if self._draining:
+                for queue in self.queues:
+                    self.drain(queue)
+        except BaseException as failure:  # noqa: BLE001 - it is raised where somebody can act on it
+            ended(failure)
+
+    def receive(self, queue: PacketQueue) -> int:
+        """Judge what is waiting in a queue; how many packets that were."""
+        with self.held():
+            return queue.receive(self._judge)
+
+    def drain(self, queue: PacketQueue) -> None:
+        """What waits at most: somebody else's rules may go on filling the queue."""
+        left = self._plan.policy.queue.length
+        while left > 0 and (judged := self.receive(queue)):
+            left -= judged
+
+    def _judge(self, packet: Packet) -> Verdict:
+        verdict = self.engine.decide(packet)
+        self._recorder.verdict(self.engine, packet, verdict)
+        return verdict
+
+    def _record_own(self, packet: Packet | None, verdict: Verdict) -> None:
+        self._recorder.verdict(self.engine, packet, verdict)
+
+
+def open_queues(plan: Plan, undo: ExitStack) -> tuple[PacketQueue, ...]:
+    """Every queue of the plan, or none."""
+    settings, failure = plan.policy.queue, plan.policy.on_failure
+    opened: list[PacketQueue] = []
+    if plan.ip_queue:
+        for family in firewall.families():
+            queue = IpQueue.open(
+                copy_range=plan.copy_range, family=family, socket_buffer=settings.socket_buffer, failure=failure
+            )
+            undo.callback(queue.close)
+            opened.append(queue)
+        return tuple(opened)
+    for number in range(settings.first, settings.last + 1):
+        bound = NfQueue.open(
+            number,
+            length=settings.length,
+            copy_range=plan.copy_range,
+            socket_buffer=settings.socket_buffer,
+            fail_open=plan.fail_open,
+            mark_mask=plan.mark_mask,
+            failure=failure,
+        )
+        undo.callback(bound.close)
+        opened.append(bound)
+    return tuple(opened)

@@ -1,0 +1,161 @@
+"""The native engine's loop, seen from Python: its threads judge alone; events are written, questions answered here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+from qfilter import _native
+from qfilter.daemon.losses import LossWatch
+from qfilter.daemon.recorder import Recorder
+from qfilter.daemon.serving import Ended, Serving, ServingByCall
+from qfilter.engine.base import Engine
+from qfilter.engine.native import NativeEngine
+from qfilter.engine.tallies import Tallies
+from qfilter.errors import QueueError
+from qfilter.model.plan import Plan
+from qfilter.model.report import Report
+from qfilter.queues.base import CountedQueue
+from qfilter.queues.native import NativeQueues, to_packet
+
+ANSWERERS = 2
+"""Threads that ask scapy and predicates: one may wait for something while the other goes on."""
+_BATCH = 256
+"""Events or questions at once."""
+_REMEMBERED = 8
+"""Policies whose rules are known by name, the one in force among them."""
+_PATIENCE = 0.2
+"""Seconds without any, after which a thread looks around."""
+_DRAIN = 5.0
+"""Seconds in which what is queued at the end must have its verdict."""
+
+
+class ServingByThreads:
+    """The native engine, and NFQUEUE."""
+
+    def __init__(self, plan: Plan, engine: NativeEngine, recorder: Recorder, undo: ExitStack) -> None:
+        """Binds the queues; `undo` lets them go."""
+        self.engine = engine
+        self._recorder = recorder
+        self._native = NativeQueues.open(plan, engine.core)
+        undo.callback(self._native.stop, 0.0)
+        self._engines = {0: engine}
+        self._counting = {0: engine}
+        self._retired: list[tuple[str, str, int, int]] = []
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._stopping = threading.Event()
+        self._watch: LossWatch | None = None
+        self._threads: list[threading.Thread] = []
+        self._missed = 0
+
+    @property
+    def queues(self) -> Sequence[CountedQueue]:
+        """See Serving."""
+        return self._native.each
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See Serving."""
+        return self._native.warnings
+
+    def start(self, watch: LossWatch, ended: Ended) -> None:
+        """See Serving."""
+
+        def look() -> None:
+            if self._ending.is_set():
+                return
+            watch.look()
+            if failure := self._native.failure:
+                raise QueueError("serve the queues", failure)
+
+        self._watch = watch
+
+        self._native.start()
+        works = [self._record, *[self._answer] * ANSWERERS]
+        for number, work in enumerate(works):
+            again = look if number == 0 else None
+            thread = threading.Thread(target=self._work, args=(work, again, ended), name="qfilter-work", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, *, drain: bool) -> None:
+        """See Serving."""
+        self._ending.set()
+        if self._watch is not None:
+            self._watch.look_last()
+        # The answerers go on meanwhile: what waits for them is queued too.
+        self._native.stop(_DRAIN if drain else 0.0)
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def held(self) -> AbstractContextManager[None]:
+        """See Serving. The core looks after its sets by itself."""
+        return nullcontext()
+
+    def switch(self, plan: Plan, engine: Engine) -> None:
+        """See Serving."""
+        assert isinstance(engine, NativeEngine)
+        self._native.configure(plan)
+        with self._lock:
+            number = self._native.replace(engine.core)
+            self._engines[number] = self.engine = engine
+            self._counting[number] = engine
+            # Events and questions of the policies before may still be on their way here.
+            self._engines.pop(number - _REMEMBERED, None)
+
+    def report(self) -> Report:
+        """See Serving."""
+        with self._lock:
+            tallies = Tallies(self.engine.policy)
+            for number, engine in list(self._counting.items()):
+                final = self._native.retire(number)
+                if final is not None:
+                    self._retired += engine.rows(final)
+                    del self._counting[number]
+                else:
+                    tallies.absorb(engine.rows(self._native.totals(number)))
+            tallies.absorb(self._retired)
+        return tallies.report(self.engine.set_tallies())
+
+    def _work(self, work: Callable[[], None], look: Callable[[], None] | None, ended: Ended) -> None:
+        try:
+            while not self._stopping.is_set():
+                work()
+                if look is not None:
+                    look()
+            work()
+        except BaseException as failure:  # noqa: BLE001 - it is raised where somebody can act on it
+            ended(failure)
+
+    def _record(self) -> None:
+        while events := self._native.events(_BATCH, 0.0 if self._stopping.is_set() else _PATIENCE):
+            for number, fields, row in events:
+                engine = self._engines.get(number, self.engine)
+                packet = None if fields is None else to_packet(fields)
+                self._recorder.verdict(engine, packet, engine.verdict(row, packet))
+            if not self._stopping.is_set():
+                break
+        lost = self._native.events_lost
+        self._recorder.miss(lost - self._missed)
+        self._missed = lost
+
+    def _answer(self) -> None:
+        if self._stopping.is_set():
+            return
+        questions = self._native.questions(_BATCH // 8, _PATIENCE)
+        self._native.answer(list(self._answers(questions)))
+
+    def _answers(self, questions: Sequence[_native.Question]) -> Iterator[tuple[int, int, bool | int, str]]:
+        for queue, ticket, number, rule, mark, monotonic, fields in questions:
+            engine = self._engines.get(number, self.engine)
+            yield (queue, ticket, *engine.ask(rule, to_packet(fields, mark), monotonic))
+
+
+def open_serving(plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> Serving:
+    """Binds the queues for an engine. Raises what the queues raise, and then nothing is bound."""
+    if isinstance(engine, NativeEngine) and not plan.ip_queue:
+        return ServingByThreads(plan, engine, recorder, undo)
+    return ServingByCall(plan, engine, recorder, undo)

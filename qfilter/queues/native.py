@@ -1,0 +1,184 @@
+"""NFQUEUE without Python in the way: threads of the native core read, judge and answer; we hear of it afterwards.
+
+A packet whose rule needs scapy or a predicate waits in its queue's thread for an answer from here, while others
+overtake it. Events come through a bounded ring, of which the newest is lost when nobody reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Self
+
+from qfilter import _native
+from qfilter.errors import PrivilegeError, QueueError, QueueTakenError, UnsupportedError
+from qfilter.model.hook import Hook
+from qfilter.model.packet import Packet
+from qfilter.model.plan import Plan
+from qfilter.model.verdict import Reason
+from qfilter.netlink.queues import bound_queues, holder
+from qfilter.queues.base import QueueCounters
+
+_SETTLED = 1.0
+"""Seconds that a change of settings waits for the packets before it."""
+
+
+class NativeQueue:
+    """One of the queues, as whoever counts sees it."""
+
+    family = None
+
+    def __init__(self, number: int, queues: NativeQueues) -> None:
+        self.number = number
+        self._queues = queues
+
+    @property
+    def counters(self) -> QueueCounters:
+        """What it has seen since it was bound."""
+        return self._queues.counters.get(self.number) or QueueCounters()
+
+
+class NativeQueues:
+    """The queues of a plan: bound from `open` on, served from `start` to `stop`. Its methods are safe in any thread."""
+
+    def __init__(self, server: _native.Server, plan: Plan) -> None:
+        self._server = server
+        settings = plan.policy.queue
+        self.each = tuple(NativeQueue(number, self) for number in range(settings.first, settings.last + 1))
+        self.warnings = tuple(server.warnings)
+
+    @classmethod
+    def open(cls, plan: Plan, engine: _native.Engine) -> Self:
+        """Binds the queues of the thread's network namespace, all or none, for an engine to judge.
+
+        Raises PrivilegeError, UnsupportedError, QueueTakenError, and QueueError for what else the kernel refuses.
+        """
+        settings = plan.policy.queue
+        try:
+            server = _native.Server(
+                engine,
+                first=settings.first,
+                last=settings.last,
+                length=settings.length,
+                copy_range=plan.copy_range,
+                socket_buffer=settings.socket_buffer,
+                fail_open=plan.fail_open,
+                deadline=settings.deadline,
+            )
+        except _native.TakenError as taken:
+            raise _taken(taken.args[0]) from None
+        except _native.PrivilegeError as error:
+            raise PrivilegeError(str(error)) from None
+        except _native.UnsupportedError as error:
+            raise UnsupportedError(str(error)) from None
+        except OSError as error:
+            raise QueueError("bind the queues", error.strerror or str(error)) from None
+        return cls(server, plan)
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._server.start()
+
+    def stop(self, patience: float) -> None:
+        """Give what is queued its verdict, for `patience` seconds at most, and let the queues go."""
+        self._server.stop(patience)
+
+    def replace(self, engine: _native.Engine) -> int:
+        """Put another engine in force between two batches; gives its number, which events and questions bear."""
+        return self._server.replace(engine)
+
+    def configure(self, plan: Plan) -> None:
+        """Settings of another plan; returns when the packets that were queued before have been judged."""
+        self._server.configure(plan.policy.queue.length, plan.copy_range, plan.fail_open)
+        bound = bound_queues()
+        until = time.monotonic() + _SETTLED
+        while any(self._is_behind(number, row.last_id) for number, row in bound.items()) and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def _is_behind(self, number: int, last_id: int) -> bool:
+        counters = self.counters.get(number)
+        return counters is not None and counters.received + counters.lost < last_id
+
+    def totals(self, number: int) -> _native.Totals:
+        """What was counted with an engine."""
+        return self._server.totals(number)
+
+    def retire(self, number: int) -> _native.Totals | None:
+        """Forget an engine that no thread will use again; gives its final totals, None while one may."""
+        return self._server.retire(number)
+
+    @property
+    def counters(self) -> Mapping[int, QueueCounters]:
+        """What each queue has seen."""
+        return {number: _counters(seen) for number, seen in self._server.counters()}
+
+    @property
+    def failure(self) -> str | None:
+        """Why a thread ended by itself."""
+        return self._server.failure()
+
+    @property
+    def events_lost(self) -> int:
+        """Events that nobody read in time."""
+        return self._server.events_lost
+
+    def events(self, most: int, patience: float) -> list[_native.Recorded]:
+        """Events that wait, after waiting `patience` seconds for the first."""
+        return self._server.events(most, patience)
+
+    def questions(self, most: int, patience: float) -> list[_native.Question]:
+        """Questions that wait, after waiting `patience` seconds for the first."""
+        return self._server.questions(most, patience)
+
+    def answer(self, answers: list[tuple[int, int, bool | int, str]]) -> None:
+        """Queue, ticket, and what is true: true, false, or the number of a cause with its words."""
+        self._server.answer(answers)
+
+
+def to_packet(fields: Mapping[str, Any], mark: int | None = None) -> Packet:
+    """A packet of an event or a question, with another mark."""
+    hwaddr = fields["hwaddr"]
+    return Packet(
+        data=fields["data"],
+        hook=Hook(fields["hook"]),
+        wire_length=fields["wire_length"],
+        iifname=_text(fields["iifname"]),
+        oifname=_text(fields["oifname"]),
+        physin=_text(fields["physin"]),
+        physout=_text(fields["physout"]),
+        mark=fields["mark"] if mark is None else mark,
+        uid=fields["uid"],
+        gid=fields["gid"],
+        hwaddr=None if hwaddr is None else bytes.fromhex(hwaddr.decode().replace(":", "")),
+        timestamp=fields["timestamp"],
+        checksum_ready=fields["checksum_ready"],
+    )
+
+
+def _text(name: bytes | None) -> str | None:
+    return None if name is None else name.decode("utf-8", "surrogateescape")
+
+
+def _taken(number: int) -> QueueError:
+    held = bound_queues().get(number)
+    if held is None:
+        return QueueError(f"bind queue {number}", "the kernel refused it")
+    return QueueTakenError(number, held.port_id, holder(held.port_id))
+
+
+def _counters(seen: Mapping[str, Any]) -> QueueCounters:
+    failures = Counter({Reason(cause): count for cause, count in seen["failures"] if count})
+    failures[Reason.ERROR] += seen["refused"]
+    return QueueCounters(
+        received=seen["received"],
+        accepted=seen["accepted"],
+        dropped=seen["dropped"],
+        requeued=seen["queued"],
+        repeated=seen["repeated"],
+        failures=+failures,
+        last_failure=seen["last_failure"],
+        truncated=seen["truncated"],
+        lost=seen["lost"],
+        errors=Counter(seen["errors"]),
+    )
