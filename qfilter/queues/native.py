@@ -6,7 +6,6 @@ overtake it. Events come through a bounded ring, of which the newest is lost whe
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self
@@ -19,9 +18,6 @@ from qfilter.model.plan import Plan
 from qfilter.model.verdict import Reason
 from qfilter.netlink.queues import bound_queues, holder
 from qfilter.queues.base import QueueCounters
-
-_SETTLED = 1.0
-"""Seconds that a change of settings waits for the packets before it."""
 
 
 class NativeQueue:
@@ -89,16 +85,15 @@ class NativeQueues:
         return self._server.replace(engine)
 
     def configure(self, plan: Plan) -> None:
-        """Settings of another plan; returns when the packets that were queued before have been judged."""
-        self._server.configure(plan.policy.queue.length, plan.copy_range, plan.fail_open)
-        bound = bound_queues()
-        until = time.monotonic() + _SETTLED
-        while any(self._is_behind(number, row.last_id) for number, row in bound.items()) and time.monotonic() < until:
-            time.sleep(0.001)
+        """Settings of another plan; returns when the packets that were queued before have been judged, or wait.
 
-    def _is_behind(self, number: int, last_id: int) -> bool:
-        counters = self.counters.get(number)
-        return counters is not None and counters.received + counters.lost < last_id
+        Raises QueueError for what the kernel refuses.
+        """
+        settings = plan.policy.queue
+        try:
+            self._server.configure(settings.length, plan.copy_range, plan.fail_open, settings.deadline)
+        except OSError as error:
+            raise QueueError("configure the queues", error.strerror or str(error), error.errno or 0) from None
 
     def totals(self, number: int) -> _native.Totals:
         """What was counted with an engine."""

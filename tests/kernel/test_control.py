@@ -146,7 +146,7 @@ def test_another_file_can_be_put_in_force(world: Lab, policy_file: PolicyFile, t
         done = command(world.gateway, "reload", other)
         assert done.stdout.splitlines()[-1] == f"reloaded {other}"
         status = json.loads(command(world.gateway, "status", "--format", "json").stdout)
-        assert (status["service"]["in_force"]["file"], status["service"]["engine"]) == (str(other), "reference")
+        assert (status["service"]["in_force"]["file"], status["service"]["engine"]) == (str(other), "native")
         missing = command(world.gateway, "reload", tmp_path / "none.yaml", check=False)
         assert (missing.returncode, "none.yaml" in missing.stderr) == (1, True)
         assert command(world.gateway, "status").stdout.startswith(f"in force: {other}: queue 0, ")

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use qfilter_core::state::tallies::Tallies;
-use qfilter_queue::{Answers, Handle, Links, OpenError, Queue, Settings, Ticket};
+use qfilter_queue::{Answers, Change, Handle, Links, OpenError, Queue, Settings, Ticket};
 
 use crate::engine::{Engine, Row, Totals, lock, row, totals, truth};
 use crate::judge::{Event, InForce, PolicyJudge, Question, Refused, Shared, Told};
@@ -123,6 +123,31 @@ impl Server {
         Ok(())
     }
 
+    /// Gives the queues other settings; returns when every packet that was queued before has been judged, or waits.
+    fn configure(
+        &self,
+        py: Python<'_>,
+        length: u32,
+        copy_range: u32,
+        fail_open: bool,
+        deadline: Option<f64>,
+    ) -> PyResult<()> {
+        let change = Change {
+            length,
+            copy_range,
+            fail_open,
+            conntrack: false,
+            waiting: (length / 2) as usize,
+            deadline: deadline.map(Duration::from_secs_f64),
+        };
+        py.detach(|| {
+            lock(&self.serving)
+                .iter()
+                .try_for_each(|serving| serving.handle.change(change))
+        })
+        .map_err(refused)
+    }
+
     /// Puts an engine in force from the next batch on; gives its number.
     fn replace(&self, engine: PyRef<'_, Engine>) -> PyResult<u64> {
         let number = self.shared.in_force.load().number + 1;
@@ -146,7 +171,9 @@ impl Server {
     /// Forgets an engine that no thread will use again, and gives its final totals; None while one may.
     fn retire(&self, number: u64) -> Option<Totals> {
         let mut engines = lock(&self.engines);
-        let place = engines.iter().position(|each| each.number == number && Arc::strong_count(each) == 1)?;
+        let place = engines
+            .iter()
+            .position(|each| each.number == number && Arc::strong_count(each) == 1)?;
         let retired = engines.remove(place);
         Some(totals(&Tallies::sum(retired.tallies().iter().map(|each| &**each))))
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 
+use crate::changes::Change;
 use crate::counters::{Counters, Snapshot};
 use crate::error::{OpenError, QueueError};
 use crate::guarded::{Guarded, words_of};
@@ -15,7 +16,7 @@ use crate::judge::{Judge, Ticket};
 use crate::links::Links;
 use crate::mailbox::Mailbox;
 use crate::netlink::{Writer, messages};
-use crate::nfqueue::{COPY_LIMIT, Config, bind, flag, greet, probe};
+use crate::nfqueue::{COPY_LIMIT, Config, bind, change as change_to, flag, greet, probe};
 use crate::serve::Serving;
 use crate::settings::Settings;
 use crate::socket::{Slots, Socket, block_signals, pin};
@@ -33,6 +34,7 @@ pub struct Queue {
     socket: Socket,
     slots: Slots,
     links: Arc<Links>,
+    flags: u32,
     warnings: Vec<String>,
 }
 
@@ -48,16 +50,19 @@ impl Queue {
             Errno::PROTONOSUPPORT => OpenError::Absent,
             errno => refused(errno),
         })?;
-        let slots = Slots::new(settings.copy_range as usize + BESIDE_PAYLOAD);
+        // For the longest copies: settings may change. Memory that no message reaches is never the kernel's to give.
+        let slots = Slots::new(COPY_LIMIT as usize + BESIDE_PAYLOAD);
         let mut queue = Self {
             settings,
             socket,
             slots,
             links,
+            flags: 0,
             warnings: Vec::new(),
         };
         queue.greet()?;
         let flags = queue.flags()?;
+        queue.flags = flags & !(flag::FAIL_OPEN | flag::CONNTRACK);
         queue.size_buffer()?;
         queue.bind(flags)?;
         Ok(queue)
@@ -78,10 +83,13 @@ impl Queue {
             socket,
             slots,
             links,
+            flags,
             ..
         } = self;
         let (socket, counters) = (Arc::new(socket), Arc::new(Counters::default()));
         let shared = Arc::new(Shared {
+            number: settings.number,
+            flags,
             mailbox: Arc::new(Mailbox::new(Arc::clone(&socket))),
             counters: Arc::clone(&counters),
             ended: OnceLock::new(),
@@ -226,6 +234,9 @@ fn check(settings: &Settings) -> Result<(), OpenError> {
 }
 
 struct Shared<A> {
+    number: u16,
+    /// Those that the queue has whatever the settings.
+    flags: u32,
     mailbox: Arc<Mailbox<A>>,
     counters: Arc<Counters>,
     ended: OnceLock<Result<(), QueueError>>,
@@ -280,6 +291,50 @@ impl<A> Handle<A> {
     /// What the kernel says when it takes no request; the loop goes round with the next packet then.
     pub fn wake(&self) -> io::Result<()> {
         Ok(self.shared.mailbox.wake()?)
+    }
+
+    /// Gives the queue other settings, and returns when every packet that was queued before has been judged, or waits.
+    ///
+    /// # Errors
+    /// What the kernel refuses, or that it did not answer; the queue may have some of the settings then.
+    pub fn change(&self, change: Change) -> Result<(), OpenError> {
+        let shared = &self.shared;
+        let Change {
+            length,
+            copy_range,
+            fail_open,
+            conntrack,
+            waiting,
+            deadline,
+        } = change;
+        let wanted = Settings {
+            length,
+            copy_range,
+            fail_open,
+            conntrack,
+            waiting,
+            deadline,
+            ..Settings::new(shared.number)
+        };
+        check(&wanted)?;
+        let optional = [(flag::FAIL_OPEN, fail_open), (flag::CONNTRACK, conntrack)];
+        let flags = optional
+            .iter()
+            .filter(|(_, wanted)| *wanted)
+            .fold(shared.flags, |flags, (flag, _)| flags | flag);
+        let config = Config {
+            copy_range,
+            length,
+            flags,
+        };
+        let request = |sequence| {
+            let mut request = Writer::default();
+            change_to(&mut request, shared.number, sequence, config);
+            shared.mailbox.socket.send(request.bytes())
+        };
+        let made = shared.mailbox.requests.make(request);
+        let made = made.and_then(|()| Ok(shared.mailbox.change(change)?));
+        made.map_err(|error| OpenError::refused(format!("configure queue {}", shared.number), error))
     }
 
     /// Ends the loop, and returns at once. First what is in the queue gets its verdict, and what waits its answer,

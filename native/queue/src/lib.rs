@@ -8,6 +8,7 @@ pub mod nfqueue;
 pub mod verdicts;
 
 mod answering;
+mod changes;
 mod counters;
 mod error;
 mod guarded;
@@ -24,6 +25,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Change;
 pub use counters::Snapshot;
 pub use error::{OpenError, QueueError};
 pub use handle::{Answers, Handle, Queue};

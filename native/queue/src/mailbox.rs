@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use crate::changes::{Change, Requests};
 use crate::judge::Ticket;
 use crate::netlink::{ACK, NOOP, Writer};
 use crate::socket::Socket;
@@ -19,12 +20,14 @@ pub(crate) const WAKE: u32 = 2;
 pub(crate) struct Post<A> {
     pub answers: Vec<(Ticket, A)>,
     pub stop: Option<Instant>,
+    pub change: Option<Change>,
 }
 
 pub(crate) struct Mailbox<A> {
-    socket: Arc<Socket>,
+    pub socket: Arc<Socket>,
     post: Mutex<Post<A>>,
     pending: AtomicBool,
+    pub requests: Requests,
 }
 
 impl<A> Mailbox<A> {
@@ -34,8 +37,10 @@ impl<A> Mailbox<A> {
             post: Mutex::new(Post {
                 answers: Vec::new(),
                 stop: None,
+                change: None,
             }),
             pending: AtomicBool::new(false),
+            requests: Requests::default(),
         }
     }
 
@@ -45,6 +50,12 @@ impl<A> Mailbox<A> {
 
     pub fn give(&self, answers: impl IntoIterator<Item = (Ticket, A)>) -> Result<(), Errno> {
         self.post().answers.extend(answers);
+        self.wake()
+    }
+
+    /// What the loop itself must know of other settings.
+    pub fn change(&self, change: Change) -> Result<(), Errno> {
+        self.post().change = Some(change);
         self.wake()
     }
 
@@ -81,6 +92,7 @@ impl<A> Mailbox<A> {
         Some(Post {
             answers: take(&mut post.answers),
             stop: post.stop,
+            change: post.change.take(),
         })
     }
 }

@@ -287,9 +287,18 @@ pub struct Config {
 /// Bind a queue with all its settings, in one message: between two, every packet would be dropped.
 /// The kernel answers only to refuse it.
 pub fn bind(writer: &mut Writer, queue: u16, config: Config) {
+    let request = begin(writer, CONFIG, 0, 0, queue).attribute(cfg::COMMAND, &command(COMMAND_BIND));
+    set(request, config);
+}
+
+/// Other settings for a queue that is bound. The kernel answers with this sequence number.
+pub fn change(writer: &mut Writer, queue: u16, sequence: u32, config: Config) {
+    set(begin(writer, CONFIG, ACK, sequence, queue), config);
+}
+
+fn set(request: &mut Writer, config: Config) {
     let copy = config.copy_range.to_be_bytes();
-    begin(writer, CONFIG, 0, 0, queue)
-        .attribute(cfg::COMMAND, &command(COMMAND_BIND))
+    request
         .attribute(cfg::PARAMS, &[copy[0], copy[1], copy[2], copy[3], COPY_PACKET])
         .attribute(cfg::MAXLEN, &config.length.to_be_bytes())
         .attribute(cfg::FLAGS, &config.flags.to_be_bytes())

@@ -121,9 +121,14 @@ impl<J: Judge> Serving<J> {
     }
 
     fn open_mailbox(&mut self, names: &mut Names<'_>) {
-        let Some(Post { answers, stop }) = self.mailbox.open() else {
+        let Some(Post { answers, stop, change }) = self.mailbox.open() else {
             return;
         };
+        if let Some(change) = change {
+            self.settings.length = change.length;
+            self.settings.deadline = change.deadline;
+            self.waiting.resize(change.waiting);
+        }
         if let Some(until) = stop {
             let left = self.stop.as_ref().map_or(self.settings.length.into(), |stop| stop.left);
             self.stop = Some(Stop {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::changes::Requests;
 use crate::judge::{Cause, Final, Judge, Judged};
 use crate::links::{Names, Unknown};
 use crate::mailbox::WAKE;
@@ -31,6 +32,7 @@ impl<J: Judge> Serving<J> {
 
     fn take_complaint(&mut self, message: &Message<'_>) {
         match message.errno() {
+            Some(errno) if Requests::is_one(message.sequence) => self.mailbox.requests.answer(message.sequence, errno),
             None | Some(0) => {}
             Some(_) if message.sequence == WAKE => {}
             Some(libc::ENOENT) if message.sequence == DOUBTED => {}

@@ -44,6 +44,11 @@ impl<S> Waiting<S> {
         }
     }
 
+    /// Another size; who is in stays in.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     pub fn len(&self) -> usize {
         self.packets.len()
     }

@@ -3,6 +3,7 @@
 mod judge;
 mod namespace;
 
+mod changes;
 mod failures;
 mod interfaces;
 mod verdicts;
