@@ -24,7 +24,7 @@ def checksum(d: Decoded, detail: str) -> int | Unknown | Absent:
     if header is not None and not _right(header):
         return BAD
     if d.protocol is not None and d.protocol not in (ICMP, ICMPV6, TCP, UDP):
-        return ABSENT
+        return ABSENT if header is not None or d.family is Family.IPV6 else Unknown(Reason.TRUNCATED, detail)
     if d.fragment is not Fragment.WHOLE:
         return Unknown(Reason.FRAGMENT, detail)
     if d.cut is not None:

@@ -92,6 +92,12 @@ def test_absent_while_the_hardware_is_to_fill_it_in() -> None:
     assert read(decode(replace(packet, checksum_ready=False)), "checksum") is ABSENT
 
 
+def test_a_header_that_was_cut_may_be_bad() -> None:
+    whole = ipv4(b"x", 89, options=b"\x94\4\0\0")
+    assert checksum(whole) == BAD
+    assert checksum(whole[:22], len(whole)) == Unknown(Reason.TRUNCATED, "checksum")
+
+
 def test_of_the_packet_inside() -> None:
     good, bad = bytes(PACKETS[0]), bytes(PACKETS[0])[:-1] + b"x"
     assert [read(decoded(ipv4(inner, 4)), "checksum", 1) for inner in (good, bad)] == [GOOD, BAD]

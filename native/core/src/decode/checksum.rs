@@ -20,11 +20,15 @@ impl<'a> Decoded<'a> {
         if !packet.checksum_ready {
             return Value::Absent;
         }
-        if self.ipv4_header().is_some_and(|header| !is_right(sum(header))) {
+        let header = self.ipv4_header();
+        if header.is_some_and(|header| !is_right(sum(header))) {
             return BAD;
         }
         if !matches!(self.protocol, None | Some(ICMP | ICMPV6 | TCP | UDP)) {
-            return Value::Absent;
+            return match (self.family, header) {
+                (Family::Ipv4, None) => self.unknown(Cause::Truncated, Field::Checksum),
+                _ => Value::Absent,
+            };
         }
         if self.fragment != Fragment::Whole {
             return self.unknown(Cause::Fragment, Field::Checksum);
