@@ -1,18 +1,19 @@
 //! `qfilter._native`: the data plane for Python. Converts, releases the GIL, maps errors and panics; decides nothing.
 
+mod addresses;
 mod answer;
 mod engine;
 mod judge;
 mod packet;
 mod server;
 
-use pyo3::prelude::*;
-
 /// The compiled part of qfilter.
-#[pymodule]
+#[pyo3::pymodule]
 mod _native {
-    use super::*;
+    use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::addresses::AddressList;
     #[pymodule_export]
     use crate::engine::{Engine, Suspended};
     #[pymodule_export]
