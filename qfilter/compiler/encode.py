@@ -10,8 +10,7 @@ The same policy and capabilities give the same bytes.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import msgpack
@@ -61,7 +60,8 @@ from qfilter.model.verdict import CAUSES, Decision, Kind
 
 VERSION = 1
 
-Pairs = tuple[tuple[int, int], ...]
+_BIN_32 = b"\xc6"
+"""Bytes, behind 32 bits of their number (msgpack's bin 32)."""
 
 _FIELDS = {name: index for index, name in enumerate(FIELDS)}
 _KINDS = {kind: index for index, kind in enumerate(Kind)}
@@ -83,8 +83,7 @@ class _Encoder:
         self._packer = msgpack.Packer(unicode_errors="backslashreplace")
         self._sets = {name: index for index, name in enumerate(plan.policy.sets)}
         self._counters: dict[str, int] = {}
-        self._addresses: dict[bytes, int] = {}
-        """By what stands in the document: packed already, as the rules are, because a policy may have very many."""
+        self._addresses: dict[Addresses, int] = {}
 
     def document(self) -> bytes:
         policy, pack = self._plan.policy, self._packer.pack
@@ -103,12 +102,18 @@ class _Encoder:
             "sets": sets,
             "counters": list(self._counters),
         }
-        packed = {"addresses": self._addresses, "rules": rules}
-        parts = [self._packer.pack_map_header(len(head) + len(packed))]
+        parts = [self._packer.pack_map_header(len(head) + 2)]
         parts += [pack(each) for entry in head.items() for each in entry]
-        for name, items in packed.items():
-            parts += [pack(name), self._packer.pack_array_header(len(items)), *items]
+        parts += [pack("addresses"), self._packer.pack_array_header(len(self._addresses))]
+        parts += chain.from_iterable(map(self._packed, self._addresses))
+        parts += [pack("rules"), self._packer.pack_array_header(len(rules)), *rules]
         return b"".join(parts)
+
+    def _packed(self, addresses: Addresses) -> Iterator[bytes]:
+        """Addresses as they stand in the document. What may be very large is copied only there."""
+        yield self._packer.pack_map_header(2)
+        for name, spans in (("v4", addresses.v4), ("v6", addresses.v6)):
+            yield from (self._packer.pack(name), _BIN_32 + len(spans.packed).to_bytes(4, "big"), spans.packed)
 
     def _set(self, definition: SetDefinition) -> object:
         return {
@@ -211,16 +216,7 @@ class _Encoder:
                 return ("all", [self._test(inner) for inner in inners])
 
     def _address_index(self, addresses: Addresses) -> int:
-        packed: bytes = self._packer.pack({"v4": _packed_v4(addresses.v4), "v6": _packed_v6(addresses.v6)})
-        return self._addresses.setdefault(packed, len(self._addresses))
-
-
-def _packed_v4(pairs: Pairs) -> bytes:
-    return struct.pack(f">{2 * len(pairs)}I", *chain.from_iterable(pairs))
-
-
-def _packed_v6(pairs: Pairs) -> bytes:
-    return b"".join([number.to_bytes(16, "big") for number in chain.from_iterable(pairs)])
+        return self._addresses.setdefault(addresses, len(self._addresses))
 
 
 def _limit(limit: Limit) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import ItemsView
+from collections.abc import ItemsView, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import cast
@@ -32,7 +32,7 @@ class _Added:
     refused: int = 0
 
 
-def in_ranges(ranges: tuple[tuple[int, int], ...], number: int) -> bool:
+def in_ranges(ranges: Sequence[tuple[int, int]], number: int) -> bool:
     """Whether sorted inclusive ranges hold a number."""
     index = bisect_right(ranges, (number, _TOP)) - 1
     return index >= 0 and number <= ranges[index][1]

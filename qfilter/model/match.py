@@ -5,8 +5,11 @@ Each class tests one value of one kind: int, address, text (bytes) or, for field
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from qfilter.model.spans import Pair, Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +19,16 @@ class Ranges:
     ranges: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Addresses:
     """An address inside one of the inclusive ranges of its family, as integers; sorted, never overlapping."""
 
-    v4: tuple[tuple[int, int], ...] = ()
-    v6: tuple[tuple[int, int], ...] = ()
+    v4: Spans
+    v6: Spans
+
+    def __init__(self, v4: Iterable[Pair] = (), v6: Iterable[Pair] = ()) -> None:
+        object.__setattr__(self, "v4", Spans.of(v4, 4))
+        object.__setattr__(self, "v6", Spans.of(v6, 16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,13 @@ from qfilter.model.match import (
     TextTest,
 )
 from qfilter.model.policy import SetDefinition, SetType, Strings
+from qfilter.model.spans import Pair
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.scope import Scope
 from qfilter.policy.values import (
     BadValueError,
     Numbers,
-    Pair,
     encode,
     merge_ranges,
     parse_address,

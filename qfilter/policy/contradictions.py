@@ -14,8 +14,9 @@ from qfilter.fields import FIELDS, ICMP, ICMPV6, Family, Field
 from qfilter.model.hook import Hook
 from qfilter.model.match import Addresses, AllMatch, AnyMatch, Match, NotMatch, Ranges
 from qfilter.model.rule import AllOf, AnyOf, Condition, FieldTest, NotOf
+from qfilter.model.spans import Pair
 from qfilter.policy.problems import Problems
-from qfilter.policy.values import Pair, merge_ranges
+from qfilter.policy.values import merge_ranges
 
 _FAMILY = {family: FIELDS["family"].names[family] for family in Family}
 _ICMP_FAMILY = {ICMP: Family.IPV4, ICMPV6: Family.IPV6}

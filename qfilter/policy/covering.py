@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from qfilter.model.hook import Hook
 from qfilter.model.match import Addresses, AllMatch, AnyMatch, InSet, Match, NotMatch, Ranges
 from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, Rule, ScapyTest
+from qfilter.model.spans import Pair
 from qfilter.policy.contradictions import conjunction, numbers
-from qfilter.policy.values import Pair
 
 _Shape = tuple[object, ...]
 """A condition without its positions; empty where two evaluations for one packet may differ."""

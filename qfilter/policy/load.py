@@ -142,7 +142,7 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
     return Policy(
         path=name,
         digest=sources.digest,
-        files=tuple(sources.lines),
+        files=tuple(sources.texts),
         defaults=defaults,
         on_failure=settings.on_failure(document.on_failure),
         allow=frozenset(map(Malformed, document.allow)),

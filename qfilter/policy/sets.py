@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from qfilter.policy.document import SetDocument
 from qfilter.policy.include import File
 from qfilter.policy.node import Node
 from qfilter.policy.scope import Scope
-from qfilter.policy.sources import Sources, UnreadableError
-from qfilter.policy.text import LINE_BREAK, decode
+from qfilter.policy.sources import MAX_LIST_BYTES, Sources, UnreadableError
+from qfilter.policy.text import readable
 from qfilter.policy.values import BadValueError, Elements, parse_duration, parse_elements, text_of
 
 MAX_PROBLEMS = 100
@@ -88,28 +87,24 @@ class SetReader:
     def _read_file(self, node: Node, path: Path, name: str, elements: Elements) -> None:
         problems = self.scope.problems
         try:
-            data = self.sources.read(path, name, (node.at, *self.sources.stack(node.at.file)))
+            data = self.sources.read(path, name, (node.at, *self.sources.stack(node.at.file)), MAX_LIST_BYTES)
         except UnreadableError as error:
             problems.error(error.kind, node, str(error))
             return
-        text = decode(data, name, problems)
+        if not readable(data, name, problems):
+            return
         bad = 0
-        for number, element in _elements(text or ""):
+        for number, line in elements.add_lines(data):
+            element = (_COMMENT.sub("", line) if "#" in line else line).strip()
             try:
-                elements.add(element)
+                if element:
+                    elements.add(element)
             except BadValueError as error:
                 bad += 1
                 if bad <= MAX_PROBLEMS:
-                    line = self.sources.lines[name][number - 1]
                     at = Position(name, number, line.index(element) + 1)
                     problems.add(error.kind, at, error.message, width=len(element), suggestion=error.suggestion)
         if bad > MAX_PROBLEMS:
             problems.error("bad-value", node, f"{name!r} has {bad - MAX_PROBLEMS} more bad lines that are not shown")
-
-
-def _elements(text: str) -> Iterator[tuple[int, str]]:
-    """Line numbers and elements, without comments and blank lines."""
-    for number, line in enumerate(LINE_BREAK.split(text), start=1):
-        element = (_COMMENT.sub("", line) if "#" in line else line).strip()
-        if element:
-            yield number, element
+        if not bad:
+            self.sources.forget(name)

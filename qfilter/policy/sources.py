@@ -11,7 +11,9 @@ from qfilter.errors import Position
 from qfilter.policy.text import LINE_BREAK
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Size of one file."""
+"""Size of one file of YAML."""
+MAX_LIST_BYTES = 64 * 1024 * 1024
+"""Size of one file of a set: a million IPv6 prefixes."""
 
 
 class UnreadableError(Exception):
@@ -26,33 +28,40 @@ class UnreadableError(Exception):
 class Sources:
     """Texts by the name that positions call them by, in the order in which they were read."""
 
-    lines: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
     stacks: dict[str, tuple[Position, ...]] = field(default_factory=dict)
     """The entries that led to a file, innermost first; nothing for the policy itself."""
+    _lines: dict[str, list[str]] = field(default_factory=dict)
+    """Of the texts whose lines were asked for."""
     _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
 
-    def read(self, path: Path, name: str, stack: tuple[Position, ...] = ()) -> bytes:
-        """The bytes of a file, at most MAX_BYTES. Raises UnreadableError, also for anything but a regular file."""
+    def read(self, path: Path, name: str, stack: tuple[Position, ...] = (), most: int = MAX_BYTES) -> bytes:
+        """The bytes of a file, so many at most. Raises UnreadableError, also for anything but a regular file."""
         try:
             # A FIFO would block for ever when it is opened.
             if not stat.S_ISREG(path.stat().st_mode):
                 raise UnreadableError("unreadable", f"{name!r} is not a file")
             with path.open("rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
+                data = stream.read(most + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise UnreadableError("unreadable", f"cannot read {name!r}: {reason.lower()}") from None
-        self.add(name, data, stack)
+        self.add(name, data, stack, most)
         return data
 
-    def add(self, name: str, data: bytes, stack: tuple[Position, ...] = ()) -> None:
+    def add(self, name: str, data: bytes, stack: tuple[Position, ...] = (), most: int = MAX_BYTES) -> None:
         """Keep a text. Raises UnreadableError when it is too large."""
         self.stacks[name] = stack
-        if len(data) > MAX_BYTES:
-            self.lines[name] = []
-            raise UnreadableError("too-large", f"the file has more than {MAX_BYTES:,} bytes")
+        self.texts[name] = b""
+        self._lines.pop(name, None)
+        if len(data) > most:
+            raise UnreadableError("too-large", f"the file has more than {most:,} bytes")
         self._hash.update(data)
-        self.lines[name] = LINE_BREAK.split(data.decode("utf-8", "replace"))
+        self.texts[name] = data
+
+    def forget(self, name: str) -> None:
+        """Let go of the text of a large file in which nothing is wrong."""
+        self.texts[name] = b""
 
     @property
     def digest(self) -> str:
@@ -61,7 +70,9 @@ class Sources:
 
     def line(self, at: Position) -> str:
         """The text of a position's line; empty where there is none."""
-        lines = self.lines.get(at.file, [])
+        if at.file not in self._lines:
+            self._lines[at.file] = LINE_BREAK.split(self.texts.get(at.file, b"").decode("utf-8", "replace"))
+        lines = self._lines[at.file]
         return lines[at.line - 1] if 0 < at.line <= len(lines) else ""
 
     def stack(self, file: str) -> tuple[Position, ...]:

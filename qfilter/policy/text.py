@@ -13,9 +13,19 @@ LINE_BREAK = re.compile(r"\r\n|\n|\r")
 # a comment could be a rule.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
+_PLAIN = bytes([*b"\t\n\r", *range(0x20, 0x7F)])
+"""What most files are made of. It is UTF-8 and hides nothing, and is told at once."""
+
+
+def readable(data: bytes, file: str, problems: Problems) -> bool:
+    """Whether it is such a text; what keeps it from being one is reported."""
+    return not data.translate(None, _PLAIN) or decode(data, file, problems) is not None
+
 
 def decode(data: bytes, file: str, problems: Problems) -> str | None:
     """The text, or None after its bytes or characters were reported."""
+    if not data.translate(None, _PLAIN):
+        return data.decode("ascii")
     start = Position(file, 1, 1)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         problems.add("encoding", start, "the file is UTF-16: expected UTF-8")

@@ -14,14 +14,14 @@ from typing import NamedTuple
 from qfilter.fields import FIELDS, PORTS, Family, Field
 from qfilter.model.match import Addresses, Ranges
 from qfilter.model.policy import SetDefinition, SetType, Strings
+from qfilter.model.spans import Pair
 from qfilter.names import Names, protocols, services
+from qfilter.policy.native import AddressList
 from qfilter.policy.node import Mapping as MappingNode
 from qfilter.policy.node import Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
 from qfilter.policy.scope import Scope
-
-Pair = tuple[int, int]
-"""An inclusive range, low to high."""
+from qfilter.policy.text import LINE_BREAK
 
 MAX_STRING = 4_096
 """Bytes of one text in a comparison or a set."""
@@ -317,16 +317,15 @@ class Elements:
 
     def __init__(self, type: SetType) -> None:
         self._type = type
-        self._v4: list[Pair] = []
-        self._v6: list[Pair] = []
+        self._addresses = AddressList()
         self._numbers: list[Pair] = []
         self._strings: set[bytes] = set()
 
     def add(self, text: str) -> None:
         """Add one element: an address, prefix or range; a port or number, or a range; a string."""
         if self._type is SetType.ADDRESS:
-            family, low, high = parse_address(text)
-            (self._v4 if family is Family.IPV4 else self._v6).append((low, high))
+            found = parse_address(text)
+            self._addresses.add(32 if found.family is Family.IPV4 else 128, found.low, found.high)
         elif self._type is SetType.STRING:
             if len(encode(text)) > MAX_STRING:
                 raise _too_long(text)
@@ -334,10 +333,16 @@ class Elements:
         else:
             self._numbers.append(parse_range(text, PORT if self._type is SetType.PORT else NUMBER))
 
+    def add_lines(self, text: bytes) -> Iterable[tuple[int, str]]:
+        """Add the elements of a text, one a line; gives the lines, with their numbers, that are left to `add`."""
+        if self._type is SetType.ADDRESS:
+            return self._addresses.read(text)
+        return enumerate(LINE_BREAK.split(text.decode("utf-8")), start=1)
+
     def build(self) -> Addresses | Ranges | Strings:
         """All that was added, sorted and merged."""
         if self._type is SetType.ADDRESS:
-            return Addresses(merge_ranges(self._v4), merge_ranges(self._v6))
+            return self._addresses.build()
         if self._type is SetType.STRING:
             return Strings(frozenset(self._strings))
         return Ranges(merge_ranges(self._numbers))
