@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from qfilter import _native
@@ -27,6 +28,8 @@ _REMEMBERED = 8
 """Policies whose rules are known by name, the one in force among them."""
 _PATIENCE = 0.2
 """Seconds without any, after which a thread looks around."""
+_FAREWELL = 2 * _PATIENCE
+"""Seconds that an answerer has to end in."""
 _DRAIN = 5.0
 """Seconds in which what is queued at the end must have its verdict."""
 
@@ -48,6 +51,7 @@ class ServingByThreads:
         self._stopping = threading.Event()
         self._watch: LossWatch | None = None
         self._threads: list[threading.Thread] = []
+        self._questions: deque[_native.Question] = deque()
         self._missed = 0
 
     @property
@@ -73,9 +77,8 @@ class ServingByThreads:
         self._watch = watch
 
         self._native.start()
-        works = [self._record, *[self._answer] * ANSWERERS]
-        for number, work in enumerate(works):
-            again = look if number == 0 else None
+        works = [(self._record, look), *[(self._answer, None)] * ANSWERERS]
+        for work, again in works:
             thread = threading.Thread(target=self._work, args=(work, again, ended), name="qfilter-work", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -88,8 +91,9 @@ class ServingByThreads:
         # The answerers go on meanwhile: what waits for them is queued too.
         self._native.stop(_DRAIN if drain else 0.0)
         self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+        for number, thread in enumerate(self._threads):
+            # The first is to record every event. For answers nobody waits any more, and a predicate may never give one.
+            thread.join(_FAREWELL if number else None)
 
     def held(self) -> AbstractContextManager[None]:
         """See Serving. The core looks after its sets by itself."""
@@ -145,13 +149,15 @@ class ServingByThreads:
     def _answer(self) -> None:
         if self._stopping.is_set():
             return
-        questions = self._native.questions(_BATCH // 8, _PATIENCE)
-        self._native.answer(list(self._answers(questions)))
-
-    def _answers(self, questions: Sequence[_native.Question]) -> Iterator[tuple[int, int, bool | int, str]]:
-        for queue, ticket, number, rule, mark, monotonic, fields in questions:
-            engine = self._engines.get(number, self.engine)
-            yield (queue, ticket, *engine.ask(rule, to_packet(fields, mark), monotonic))
+        try:
+            question = self._questions.popleft()
+        except IndexError:
+            self._questions.extend(self._native.questions(_BATCH, _PATIENCE))
+            return
+        # One by one: a predicate that hangs keeps nobody else's answer back.
+        queue, ticket, number, rule, mark, monotonic, fields = question
+        engine = self._engines.get(number, self.engine)
+        self._native.answer([(queue, ticket, *engine.ask(rule, to_packet(fields, mark), monotonic))])
 
 
 def open_serving(plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> Serving:

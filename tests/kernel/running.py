@@ -1,15 +1,26 @@
-"""What the tests of `qfilter run` share: a policy, its events, and what stands in the kernel."""
+"""What the tests of a service share: a policy, its events, and what stands in the kernel."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import socket
+import stat
+import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from qfilter.daemon import EngineName, Service, prepare
+from qfilter.events.outputs import Outputs
+from qfilter.events.record import Event
+from qfilter.netlink.message import REQUEST, Message, encode_attributes, encode_message
+from qfilter.netlink.nfnetlink import CONFIG, NETLINK_NETFILTER
+from qfilter.policy.load import loads
 from tests.lab.clients import Outcome, udp_ask
 from tests.lab.namespace import Host, Namespace
 from tests.lab.process import Running, wait_until
@@ -85,3 +96,71 @@ def pause(service: Running) -> None:
         lambda: all(each.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "T" for each in tasks.iterdir()),
         "every thread should stop",
     )
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def of(self, kind: str) -> list[Event]:
+        """Those of one type."""
+        return [event for event in self.events if event["type"] == kind]
+
+    def wait_for(self, kind: str, count: int) -> list[Event]:
+        """Those of one type, as soon as there are so many."""
+        wait_until(lambda: len(self.of(kind)) >= count, f"{count} events of type {kind} should be told")
+        return self.of(kind)
+
+    def write(self, event: Event) -> None:
+        self.events.append(event)
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def cancel(self) -> None:
+        """Never waits."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+@contextmanager
+def in_force(
+    host: Namespace,
+    text: str,
+    *,
+    engine: EngineName = EngineName.NATIVE,
+    install: bool = False,
+    kept: Kept | None = None,
+) -> Iterator[Service]:
+    """A policy served by this process, in a namespace that its own thread is in while the `with` lasts."""
+    outputs = Outputs()
+    if kept is not None:
+        outputs.to_sink(kept)
+    with host.entered():
+        plan = prepare(loads(text, "policy.yaml"), install=install, engine=engine)
+        with Service(plan, outputs, engine=engine) as service:
+            yield service
+    outputs.close()
+
+
+def unbind(host: Namespace, number: int) -> None:
+    """Lets go a queue that this process serves, behind its back: the kernel takes that from the queue's own socket."""
+    # NFQA_CFG_CMD with NFQNL_CFG_CMD_UNBIND.
+    body = struct.pack("!BBH", 0, 0, number) + encode_attributes([(1, struct.pack("!BxH", 2, 0))])
+    for each in _netfilter_sockets(host.queues()[number].port_id):
+        each.send(encode_message(Message(type=CONFIG, flags=REQUEST, body=body)))
+    assert number not in host.queues()
+
+
+def _netfilter_sockets(port_id: int) -> Iterator[socket.socket]:
+    """Those of this process that have a port, of whatever namespace."""
+    for each in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(each).st_mode):
+                with socket.socket(fileno=os.dup(each)) as found:
+                    kind = (found.family, found.proto)
+                    if kind == (socket.AF_NETLINK, NETLINK_NETFILTER) and found.getsockname()[0] == port_id:
+                        yield found

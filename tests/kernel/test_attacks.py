@@ -145,7 +145,7 @@ def test_a_look_at_the_losses_that_fails_ends_nothing(lab: Lab, monkeypatch: pyt
         send(lab, DENIED, 10)
         send(lab, WANTED, 10)
         assert (wanted.collect(10), denied.collect(0)) == (10, 0)
-        assert len(looks) > 1
+        wait_until(lambda: len(looks) > 1, "it should look again")
         assert not service.failed
         monkeypatch.undo()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qfilter.daemon import EngineName
 from qfilter.queues.captures import read_capture
 from tests.kernel.running import (
     POLICY,
@@ -21,6 +22,7 @@ from tests.kernel.running import (
     events,
     is_installed,
     lines_of_table,
+    pause,
     ruleset,
 )
 from tests.lab.clients import QUICK, Outcome, ping, send_datagrams, tcp_connect, udp_ask
@@ -34,6 +36,7 @@ from tests.lab.topology import Lab
 pytestmark = pytest.mark.needs("nfqueue", "iptables-nft")
 
 families = pytest.mark.parametrize("family", [4, 6])
+engines = pytest.mark.parametrize("engine", EngineName)
 
 
 @pytest.fixture
@@ -43,13 +46,14 @@ def world(lab: Lab) -> Iterator[Lab]:
         yield lab
 
 
+@engines
 @families
 def test_every_packet_gets_its_verdict_and_says_why(
-    world: Lab, policy_file: PolicyFile, tmp_path: Path, family: int
+    world: Lab, policy_file: PolicyFile, tmp_path: Path, family: int, engine: EngineName
 ) -> None:
     before, log = ruleset(world.gateway), tmp_path / "events.json"
     to = world.server.address(family)
-    with serving(world.gateway, policy_file(POLICY), "--events", str(log)) as service:
+    with serving(world.gateway, policy_file(POLICY), "--events", str(log), "--engine", engine) as service:
         assert is_installed(world.gateway)
         assert list(world.gateway.queues()) == [0]
         assert ask(world.client, world.server, family) is Outcome.ANSWERED
@@ -320,12 +324,15 @@ def test_rules_of_ones_own_for_a_policy_that_rejects_nothing(lab: Lab, policy_fi
     assert "rejects" not in service.output
 
 
-def test_what_the_queue_itself_decides_is_an_event(world: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
+@engines
+def test_what_the_queue_itself_decides_is_an_event(
+    world: Lab, policy_file: PolicyFile, tmp_path: Path, engine: EngineName
+) -> None:
     """Rejects need qfilter's own chains: a rule of one's own sends the packet round, and its mark then ends it."""
     world.gateway.run("iptables-nft", "-A", "FORWARD", "-p", "udp", "-j", "NFQUEUE")
     path = tmp_path / "events"
     text = POLICY.replace("verdict: accept", "verdict: reject")
-    with serving(world.gateway, policy_file(text), "--no-install", "--events", str(path)):
+    with serving(world.gateway, policy_file(text), "--no-install", "--events", str(path), "--engine", engine):
         assert ask(world.client, world.server) is Outcome.TIMED_OUT
         (failure,) = await_events(path, "failure", 1)
     assert (failure["verdict"], failure["reason"], failure["rule"]) == ("drop", "error", None)
@@ -359,11 +366,12 @@ def test_print_shows_and_does_nothing(lab: Lab, policy_file: PolicyFile) -> None
     command(lab.gateway, "remove")
 
 
-def test_several_queues_share_the_packets(world: Lab, policy_file: PolicyFile) -> None:
+@engines
+def test_several_queues_share_the_packets(world: Lab, policy_file: PolicyFile, engine: EngineName) -> None:
     sources = world.client.more_addresses(4, 40)
     with udp_counter(world.server, 99) as server:
         text = f"{POLICY}queue: {{number: 0-3}}\n".replace("dport: 9}, log: true", "dport: 99}")
-        with serving(world.gateway, policy_file(text)) as service:
+        with serving(world.gateway, policy_file(text), "--engine", engine) as service:
             sent = send_datagrams(world.client, world.server.ipv4, 99, 200, sources=sources)
             assert server.collect(sent) == sent
             packets = [row.last_id for row in world.gateway.queues().values()]
@@ -426,7 +434,7 @@ def test_a_queue_that_is_full_is_counted(world: Lab, policy_file: PolicyFile, tm
     log = tmp_path / "events.json"
     text = f"{POLICY}queue: {{length: 1}}\n".replace(", log: true", "")
     with serving(world.gateway, policy_file(text), "--events", str(log)) as service:
-        service.send(signal.SIGSTOP)
+        pause(service)
         send_datagrams(world.client, world.server.ipv4, PORT, 50)
         wait_until(lambda: world.gateway.queues()[0].dropped_full == 49, "49 of 50 should not fit in the queue")
         service.send(signal.SIGCONT)
@@ -440,7 +448,7 @@ def test_a_queue_that_is_full_is_counted(world: Lab, policy_file: PolicyFile, tm
 def test_fail_open_lets_pass_what_does_not_fit(world: Lab, policy_file: PolicyFile) -> None:
     text = f"{POLICY}queue: {{length: 1}}\non_failure: {{queue_full: accept}}\n"
     with udp_counter(world.server, 99) as server, serving(world.gateway, policy_file(text)) as service:
-        service.send(signal.SIGSTOP)
+        pause(service)
         send_datagrams(world.client, world.server.ipv4, 99, 50)
         assert server.collect(49) == 49
         service.send(signal.SIGCONT)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import qfilter
-from qfilter.daemon import losses
+from qfilter.daemon import EngineName, losses, prepare
 from qfilter.events.outputs import Outputs
-from qfilter.events.record import Event
-from tests.kernel.running import POLICY, PORT, ask, command, is_installed, ruleset
+from tests.kernel.running import POLICY, PORT, Kept, ask, command, is_installed, ruleset, unbind
 from tests.lab.clients import QUICK, Outcome, udp_ask
 from tests.lab.holder import QueueHolder
 from tests.lab.process import wait_until
@@ -22,6 +21,9 @@ from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.needs("nfqueue", "iptables-nft")
 
+engines = pytest.mark.parametrize("engine", EngineName)
+
+PATIENT = 10.0
 ASKED: list[int] = []
 
 
@@ -33,29 +35,9 @@ def is_small(packet: qfilter.Packet) -> bool:
     return length < 60
 
 
-class Kept:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write(self, event: Event) -> None:
-        self.events.append(event)
-
-    def reopen(self) -> None:
-        """Nothing to open."""
-
-    def cancel(self) -> None:
-        """Never waits."""
-
-    def close(self) -> None:
-        """Nothing to let go."""
-
-
-def lose_queue(service: qfilter.Service) -> float:
-    """Unbinds the queue from inside, for nobody else can; returns the seconds in which that must be noticed."""
-    service.queues[0]._package.unbind()  # type: ignore[attr-defined]
-    return 10.0
+def service_of(engine: EngineName, policy: qfilter.Policy, outputs: Outputs, *, install: bool) -> qfilter.Service:
+    """As `qfilter.serve` makes it, with another engine."""
+    return qfilter.Service(prepare(policy.model, install=install, engine=engine), outputs, engine=engine)
 
 
 @pytest.fixture
@@ -95,13 +77,15 @@ def test_waiting_has_an_end() -> None:
         assert service.wait(timeout=0.01) is False
 
 
+@engines
 @pytest.mark.usefixtures("own_rule")
-def test_a_predicate_decides(world: Lab) -> None:
+def test_a_predicate_decides(world: Lab, engine: EngineName) -> None:
     policy = qfilter.loads(
-        "version: 1\ndefault: {forward: drop}\nrules: [{id: small, match: {python: test.small}, verdict: accept}]\n"
+        "version: 1\ndefault: {forward: drop}\nqueue: {number: 5}\n"
+        "rules: [{id: small, match: {python: test.small}, verdict: accept}]\n"
     )
     ASKED.clear()
-    with qfilter.serve(policy, queues=[5]) as service:
+    with service_of(engine, policy, Outputs(), install=False) as service:
         seen = udp_ask(world.client, world.server.ipv4, PORT, payload=b"x" * 20)
         assert seen.outcome is Outcome.ANSWERED
         big = udp_ask(world.client, world.server.ipv4, PORT, payload=b"x" * 50, timeout=QUICK)
@@ -110,10 +94,12 @@ def test_a_predicate_decides(world: Lab) -> None:
     assert [row.tally.packets for row in service.report().rules] == [2]
 
 
-def test_with_kernel_rules_and_events(world: Lab) -> None:
+@engines
+def test_with_kernel_rules_and_events(world: Lab, engine: EngineName) -> None:
     before, kept, outputs = ruleset(world.gateway), Kept(), Outputs()
     outputs.to_sink(kept)
-    with qfilter.serve(qfilter.loads(POLICY), install=True, outputs=outputs):
+    with service_of(engine, qfilter.loads(POLICY), outputs, install=True) as service:
+        assert service.status().engine == engine
         assert is_installed(world.gateway)
         for family in (4, 6):
             assert ask(world.client, world.server, family) is Outcome.ANSWERED
@@ -146,13 +132,17 @@ def test_two_services_do_not_share_the_kernel_rules(world: Lab) -> None:
     assert not is_installed(world.gateway)
 
 
-def test_a_queue_that_is_gone_ends_it_and_the_rules_stay(world: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@engines
+def test_a_queue_that_is_gone_ends_it_and_the_rules_stay(
+    world: Lab, monkeypatch: pytest.MonkeyPatch, engine: EngineName
+) -> None:
     monkeypatch.setattr(losses, "LOOK_EVERY", 0.05)
     kept, outputs = Kept(), Outputs()
     outputs.to_sink(kept)
-    service = qfilter.serve(qfilter.loads(POLICY), install=True, outputs=outputs)
-    with pytest.raises(qfilter.QueueError, match="serve queue 0: it is no longer bound"), service:
-        service.wait(timeout=lose_queue(service))
+    service = service_of(engine, qfilter.loads(POLICY), outputs, install=True)
+    with pytest.raises(qfilter.QueueError, match="serve queue 0: it is no longer bound"), service:  # noqa: PT012
+        unbind(world.gateway, 0)
+        service.wait(timeout=PATIENT)
     assert service.failed
     assert is_installed(world.gateway)
     assert udp_ask(world.client, world.server.ipv4, PORT, timeout=QUICK).outcome is Outcome.TIMED_OUT
@@ -163,11 +153,12 @@ def test_a_queue_that_is_gone_ends_it_and_the_rules_stay(world: Lab, monkeypatch
 
 
 @pytest.mark.usefixtures("own_rule")
-def test_who_never_waits_is_told_of_the_failure_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_never_waits_is_told_of_the_failure_at_the_end(world: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "LOOK_EVERY", 0.05)
     service = qfilter.serve(qfilter.loads(POLICY), queues=[5])
-    with pytest.raises(qfilter.QueueError, match="no longer bound"), service:
-        wait_until(lambda: service.failed, "serving should end", timeout=lose_queue(service))
+    with pytest.raises(qfilter.QueueError, match="no longer bound"), service:  # noqa: PT012
+        unbind(world.gateway, 5)
+        wait_until(lambda: service.failed, "serving should end", timeout=PATIENT)
 
 
 def test_a_policy_with_a_failing_test_is_not_served() -> None:

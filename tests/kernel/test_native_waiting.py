@@ -1,0 +1,286 @@
+"""Packets that wait for Python while others overtake them: order, deadline, overload, errors, and the end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+import qfilter
+from qfilter.control.messages import Reloaded
+from qfilter.daemon import Service, threads
+from qfilter.model.verdict import Reason
+from tests.kernel.nfqueue import rules
+from tests.kernel.running import Kept, PolicyFile, in_force
+from tests.lab.process import wait_until
+from tests.lab.servers import UdpServer, udp_counter
+from tests.lab.topology import Lab
+
+pytestmark = pytest.mark.needs("nfqueue", "iptables-legacy")
+
+PLAIN, ASKED = 7, 9
+POLICY = """version: 1
+default: {forward: drop}
+queue: {backend: iptables-legacy, length: 8}
+rules:
+  - {id: plain, match: {dport: 7}, verdict: accept}
+  - {id: asked, match: {dport: 9, python: test.gate}, log: true, verdict: accept}
+  - {id: denied, match: {dport: 9}, log: true, verdict: drop}
+"""
+
+
+class Gate:
+    """A predicate that answers when the test says what."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._told: dict[str, bool | Exception] = {}
+        self._open = False
+        self._changed = threading.Condition()
+
+    def __call__(self, packet: qfilter.Packet) -> bool:
+        word = word_of(packet.data)
+        with self._changed:
+            self.asked.append(word)
+            self._changed.wait_for(lambda: self._open or word in self._told)
+            answer = self._told.get(word, False)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def tell(self, answer: bool | Exception, *words: str) -> None:
+        with self._changed:
+            self._told |= dict.fromkeys(words, answer)
+            self._changed.notify_all()
+
+    def wait_for(self, *words: str) -> None:
+        """Until these have been asked about, in any order."""
+        wait_until(lambda: set(words) <= set(self.asked), f"{words} should be asked about")
+
+    def open(self) -> None:
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+
+GATES = [Gate()]
+
+
+@qfilter.predicate("test.gate")
+def is_let_through(packet: qfilter.Packet) -> bool:
+    return GATES[-1](packet)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    GATES.append(Gate())
+    yield GATES[-1]
+    GATES.pop().open()
+
+
+@pytest.fixture
+def world(lab: Lab) -> Lab:
+    rules(lab.gateway, "FORWARD -p udp -j NFQUEUE")
+    return lab
+
+
+def word_of(data: bytes) -> str:
+    """What `say` said in a datagram."""
+    return data[{4: 28, 6: 48}[data[0] >> 4] :].decode()
+
+
+def say(lab: Lab, port: int, words: Sequence[str], *, source: int = 0, family: int = 4) -> None:
+    """One datagram a word, all of one flow."""
+    kind = {4: socket.AF_INET, 6: socket.AF_INET6}[family]
+    with lab.client.new_socket(kind, socket.SOCK_DGRAM) as sender:
+        sender.bind(("", source))
+        for word in words:
+            sender.sendto(word.encode(), (lab.server.address(family), port))
+
+
+def heard(server: UdpServer, count: int) -> list[str]:
+    assert server.collect(count) == count
+    return [datagram.payload.decode() for datagram in server.received]
+
+
+def packets(service: Service) -> dict[str, int]:
+    """Of each rule and each cause that has any."""
+    report = service.report()
+    found = {row.rule: row.tally.packets for row in report.rules}
+    found |= {str(cause): row.tally.packets for cause, row in report.causes.items()}
+    return {name: count for name, count in found.items() if count}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_others_overtake_and_a_flow_keeps_its_order(world: Lab, gate: Gate, family: int) -> None:
+    first, second = ["a0", "a1", "a2", "a3"], ["b0", "b1"]
+    text = POLICY.replace("length: 8", "length: 100")
+    with (
+        udp_counter(world.server, PLAIN) as plain,
+        udp_counter(world.server, ASKED) as asked,
+        in_force(world.gateway, text) as service,
+    ):
+        say(world, ASKED, first, source=4001, family=family)
+        gate.wait_for("a0")
+        say(world, ASKED, second, source=4002, family=family)
+        gate.wait_for("b0")
+        say(world, PLAIN, [str(number) for number in range(50)], family=family)
+        assert plain.collect(50) == 50
+        assert asked.received == []
+        assert gate.asked == ["a0", "b0"], "the others of a flow are judged after its first"
+        gate.tell(True, *second)
+        assert heard(asked, 2) == second
+        gate.tell(True, "a3", "a2", "a1", "a0")
+        assert heard(asked, 6) == [*second, *first]
+        assert packets(service) == {"plain": 50, "asked": 6}
+        counters = service.queues[0].counters
+    assert (counters.received, counters.accepted, counters.dropped, counters.failures) == (56, 56, 0, {})
+
+
+def test_an_answer_of_no_goes_on_with_the_next_rule(world: Lab, gate: Gate) -> None:
+    gate.tell(True, "yes")
+    gate.tell(False, "no")
+    kept = Kept()
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, POLICY, kept=kept) as service:
+        say(world, ASKED, ["no", "yes", "no", "yes"])
+        assert heard(asked, 2) == ["yes", "yes"]
+        assert packets(service) == {"asked": 2, "denied": 2}
+        told = kept.wait_for("verdict", 4)
+    assert [(event["rule"], event["verdict"]) for event in told] == [("denied", "drop"), ("asked", "accept")] * 2
+
+
+OUTCOMES = pytest.mark.parametrize("outcome", ["drop", "accept"])
+
+
+@OUTCOMES
+def test_the_deadline_has_its_outcome_while_the_predicate_hangs(world: Lab, gate: Gate, outcome: str) -> None:
+    passed = ["late"] if outcome == "accept" else []
+    text = POLICY.replace("length: 8", "length: 8, deadline: 300ms") + f"on_failure: {{deadline: {outcome}}}\n"
+    kept = Kept()
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, text, kept=kept) as service:
+        before = time.monotonic()
+        say(world, ASKED, ["late"], source=4001)
+        (event,) = kept.wait_for("failure", 1)
+        assert time.monotonic() - before >= 0.3
+        assert heard(asked, len(passed)) == passed
+        assert gate.asked == ["late"]
+        assert {key: event[key] for key in ("verdict", "reason", "detail", "rule", "sport")} == {
+            "verdict": outcome,
+            "reason": "deadline",
+            "detail": "no answer for rule asked",
+            "rule": "asked",
+            "sport": 4001,
+        }
+        gate.tell(True, "late", "next")
+        say(world, ASKED, ["next"], source=4001)
+        assert heard(asked, len(passed) + 1) == [*passed, "next"], "the late answer changes nothing"
+        assert packets(service) == {"asked": 1, "deadline": 1}
+        counters = service.queues[0].counters
+    assert (counters.received, counters.accepted, counters.dropped) == (2, 1 + len(passed), 1 - len(passed))
+    assert counters.failures == {Reason.DEADLINE: 1}
+
+
+@OUTCOMES
+@pytest.mark.parametrize("flows", [1, 6])
+def test_overload_when_the_waiting_room_is_full(world: Lab, gate: Gate, outcome: str, flows: int) -> None:
+    """Half of queue.length may wait: 4 of 6, be they of one flow or of many."""
+    words = [f"{number}" for number in range(6)]
+    text = f"{POLICY}on_failure: {{overload: {outcome}}}\n"
+    kept = Kept()
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, text, kept=kept) as service:
+        for number, word in enumerate(words):
+            say(world, ASKED, [word], source=4001 + number % flows)
+        told = kept.wait_for("failure", 2)
+        assert {(event["verdict"], event["reason"]) for event in told} == {(outcome, "overload")}
+        passed = words[4:] if outcome == "accept" else []
+        assert heard(asked, len(passed)) == passed
+        gate.tell(True, *words)
+        assert sorted(heard(asked, len(passed) + 4)) == sorted([*passed, *words[:4]])
+        assert packets(service)["asked"] == 4
+        assert service.queues[0].counters.failures == {Reason.OVERLOAD: 2}
+        say(world, ASKED, ["0"])
+        assert heard(asked, len(passed) + 5)[-1] == "0", "there is room again"
+
+
+@OUTCOMES
+def test_a_predicate_that_raises(world: Lab, gate: Gate, outcome: str) -> None:
+    gate.tell(ValueError("no idea"), "bad")
+    gate.tell(True, "good")
+    kept = Kept()
+    text = f"{POLICY}on_failure: {{error: {outcome}}}\n"
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, text, kept=kept) as service:
+        say(world, ASKED, ["bad", "good"])
+        expected = ["bad", "good"] if outcome == "accept" else ["good"]
+        assert heard(asked, len(expected)) == expected
+        (event,) = kept.wait_for("failure", 1)
+        assert packets(service) == {"asked": 1, "error": 1}
+        assert not service.failed
+    assert (event["verdict"], event["reason"], event["rule"]) == (outcome, "error", "asked")
+    assert "ValueError: no idea" in str(event["detail"])
+
+
+def test_who_hangs_keeps_nobody_elses_answer_back(world: Lab, gate: Gate) -> None:
+    """As many questions at once as a batch has, and one of the answerers is lost to the first."""
+    words = [f"{number}" for number in range(20)]
+    gate.tell(True, *words)
+    with (
+        udp_counter(world.server, ASKED) as asked,
+        in_force(world.gateway, POLICY.replace("length: 8", "length: 100")) as service,
+    ):
+        say(world, ASKED, ["hangs"])
+        for word in words:
+            say(world, ASKED, [word])
+        assert sorted(heard(asked, 20)) == sorted(words)
+        gate.tell(False, "hangs")
+        wait_until(lambda: packets(service) == {"asked": 20, "denied": 1}, "the one that hung should be decided")
+
+
+def test_what_waits_when_it_stops_gets_its_answer(lab: Lab, gate: Gate) -> None:
+    with udp_counter(lab.server, ASKED) as asked, in_force(lab.gateway, POLICY, install=True) as service:
+        say(lab, ASKED, ["first", "second"])
+        gate.wait_for("first")
+        # Told only when the rules are gone and the queue is drained.
+        threading.Thread(target=tell_at_the_end, args=(lab, gate)).start()
+        service.close()
+        assert heard(asked, 2) == ["first", "second"]
+        assert packets(service) == {"asked": 2}
+    assert lab.gateway.queues() == {}
+
+
+def tell_at_the_end(lab: Lab, gate: Gate) -> None:
+    removed = lambda: "qfilter" not in lab.gateway.run("iptables-legacy-save").stdout  # noqa: E731
+    wait_until(removed, "the rules should be removed first")
+    gate.tell(True, "first", "second")
+
+
+def test_an_answer_that_never_comes_keeps_nobody_from_stopping(
+    lab: Lab, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_DRAIN", 0.1)
+    kept = Kept()
+    with udp_counter(lab.server, ASKED) as asked:
+        with in_force(lab.gateway, POLICY, install=True, kept=kept) as service:
+            say(lab, ASKED, ["never", "behind"])
+            gate.wait_for("never")
+            service.close()
+            assert packets(service) == {"deadline": 1 + 1}
+        assert heard(asked, 0) == []
+    assert lab.gateway.queues() == {}
+    assert [event["reason"] for event in kept.of("failure")] == ["deadline", "deadline"]
+    assert kept.events[-1]["type"] == "stop"
+
+
+def test_who_waits_goes_on_with_the_policy_that_it_met(world: Lab, gate: Gate, policy_file: PolicyFile) -> None:
+    other = policy_file(POLICY.replace("dport: 9, python: test.gate", "dport: 1"))
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, POLICY) as service:
+        say(world, ASKED, ["old", "new"])
+        gate.wait_for("old")
+        outcome = service.reload(str(other))
+        assert isinstance(outcome, Reloaded)
+        gate.tell(True, "old", "new")
+        assert heard(asked, 1) == ["old"]
+        wait_until(lambda: packets(service) == {"asked": 1, "denied": 1}, "both should be decided")
+    assert gate.asked == ["old"]
