@@ -106,11 +106,7 @@ _ICMP_TYPES = {
     "address-mask-request": 17,
     "address-mask-reply": 18,
 }
-_ICMP_CODES = {
-    "net-unreachable": 0,
-    "host-unreachable": 1,
-    "prot-unreachable": 2,
-    "port-unreachable": 3,
+_ICMP_CODES = {"net-unreachable": 0, "host-unreachable": 1, "prot-unreachable": 2, "port-unreachable": 3} | {
     "frag-needed": 4,
     "net-prohibited": 9,
     "host-prohibited": 10,
@@ -136,11 +132,7 @@ _ICMPV6_TYPES = {
     "ind-neighbor-advert": 142,
     "mld2-listener-report": 143,
 }
-_ICMPV6_CODES = {
-    "no-route": 0,
-    "admin-prohibited": 1,
-    "addr-unreachable": 3,
-    "port-unreachable": 4,
+_ICMPV6_CODES = {"no-route": 0, "admin-prohibited": 1, "addr-unreachable": 3, "port-unreachable": 4} | {
     "policy-fail": 5,
     "reject-route": 6,
 }
@@ -155,6 +147,7 @@ _TCP_OPTIONS = {"eol": 0, "nop": 1, "maxseg": 2, "window": 3, "sack-perm": 4, "s
     "mptcp": 30,
     "fastopen": 34,
 }
+_CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8}
 _ETHERTYPES = {"ip": 0x0800, "ip6": 0x86DD, "teb": 0x6558, "erspan": 0x88BE, "ppp": 0x880B}
 
 _META = (
@@ -242,6 +235,24 @@ _META = (
         hooks=_LOCAL_OUT,
         doc="group id of the socket that sent it",
         source="NFQA_GID",
+    ),
+    Field(
+        name="ct.state",
+        type=Type.NUMBER,
+        layer=Layer.META,
+        low=1,
+        high=8,
+        names=_CT_STATES,
+        doc="what connection tracking takes the packet for; NFQUEUE cannot tell untracked from `invalid`",
+        source="NFQA_CT_INFO, NF_CT_STATE_BIT of linux/netfilter/nf_conntrack_common.h",
+    ),
+    Field(
+        name="ct.mark",
+        type=Type.MARK,
+        layer=Layer.META,
+        high=_U32,
+        doc="mark of the packet's connection; absent where it has none",
+        source="NFQA_CT, CTA_MARK",
     ),
     Field(
         name="hwaddr",
@@ -580,6 +591,9 @@ FIELDS: Mapping[str, Field] = {row.name: row for row in (*_META, *_NETWORK, *_TR
 
 MAX_DEPTH = 4
 """How many tunnels `inner.` may look into."""
+
+CONNTRACK = frozenset({"ct.state", "ct.mark"})
+"""What the kernel says of a packet only when asked for it (NFQA_CFG_F_CONNTRACK), where it can."""
 
 BUILDABLE = frozenset(FIELDS)
 """What a packet can be described by in `tests:` and for `explain`; such a description always has `hook`."""

@@ -2,5 +2,6 @@
 
 from qfilter.compiler.compile import compile_policy, portable_plan
 from qfilter.compiler.encode import encode
+from qfilter.compiler.reads import needs_conntrack
 
-__all__ = ["compile_policy", "encode", "portable_plan"]
+__all__ = ["compile_policy", "encode", "needs_conntrack", "portable_plan"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qfilter.compiler import places, walk
 from qfilter.compiler.limits import check
-from qfilter.compiler.reads import copy_range
+from qfilter.compiler.reads import copy_range, needs_conntrack
 from qfilter.errors import PolicyError, UnsupportedError
 from qfilter.model.hook import Hook
 from qfilter.model.plan import Capabilities, KernelRules, Place, Plan
@@ -39,6 +39,7 @@ def portable_plan(policy: Policy) -> Plan:
         mark_mask=policy.queue.mark_mask if _rejects(policy) else 0,
         copy_range=copy_range(policy),
         fail_open=policy.on_failure.get(Reason.QUEUE_FULL) is Kind.ACCEPT,
+        conntrack=needs_conntrack(policy),
         places=_places(policy),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qfilter import predicates
 from qfilter.compiler import walk
-from qfilter.fields import FIELDS
+from qfilter.fields import CONNTRACK, FIELDS
 from qfilter.model.match import AllMatch, AnyMatch, InSet, Match, NotMatch
 from qfilter.model.policy import Policy
 from qfilter.model.rule import Base, BytesTest, Capture, FieldTest, PythonTest, Rule, ScapyTest, UpdateSet
@@ -29,6 +29,11 @@ def copy_range(policy: Policy) -> int:
     if policy.queue.copy_range is not None:
         return policy.queue.copy_range
     return WHOLE if any(_reads_past_headers(rule) for rule, _ in walk.rules(policy)) else HEADERS
+
+
+def needs_conntrack(policy: Policy) -> bool:
+    """Whether a rule looks at what connection tracking knows: the kernel says it only when asked."""
+    return any(looks_at(rule) & CONNTRACK for rule, _ in walk.rules(policy))
 
 
 def fields(rule: Rule) -> Iterator[str]:

@@ -7,18 +7,22 @@ from enum import StrEnum
 from functools import partial
 
 from qfilter import firewall
-from qfilter.compiler import compile_policy, encode, portable_plan
+from qfilter.compiler import compile_policy, encode, needs_conntrack, portable_plan
 from qfilter.engine.base import Engine
 from qfilter.engine.clock import Clock
 from qfilter.engine.native import NativeEngine
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.selftest import run_tests
 from qfilter.errors import PolicyError, UnsupportedError
+from qfilter.fields import CONNTRACK
 from qfilter.model.plan import Capabilities, Plan
 from qfilter.model.policy import Backend, Policy, Target
 from qfilter.netlink.capabilities import queue_flags
-from qfilter.netlink.nfnetlink import ConfigFlag
+from qfilter.netlink.nfnetlink import ALL_FLAGS, ConfigFlag
 from qfilter.queues import ip_queue
+
+_GIVEN_BY = {ConfigFlag.UID_GID: frozenset({"uid", "gid"}), ConfigFlag.CONNTRACK: CONNTRACK}
+"""Fields that a packet has only when its queue has a flag."""
 
 
 class EngineName(StrEnum):
@@ -38,8 +42,9 @@ def engine_maker(name: EngineName, policy: Policy) -> Callable[[Clock | None], E
 def capabilities(policy: Policy, *, install: bool = True) -> Capabilities:
     """What this machine can do. Raises PrivilegeError, and UnsupportedError on a kernel without any packet queue."""
     backends, problems = firewall.probe() if install else ({}, {})
+    asked = ALL_FLAGS if needs_conntrack(policy) else ALL_FLAGS & ~ConfigFlag.CONNTRACK
     try:
-        flags = queue_flags()
+        flags = queue_flags(asked)
     except UnsupportedError:
         if policy.queue.target is not Target.QUEUE:
             raise
@@ -50,7 +55,7 @@ def capabilities(policy: Policy, *, install: bool = True) -> Capabilities:
         backends=backends,
         problems=problems,
         fail_open=ConfigFlag.FAIL_OPEN in flags,
-        unreadable=frozenset() if ConfigFlag.UID_GID in flags else frozenset({"uid", "gid"}),
+        unreadable=frozenset(name for flag in asked & ~flags for name in _GIVEN_BY.get(flag, ())),
     )
 
 

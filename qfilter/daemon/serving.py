@@ -106,6 +106,7 @@ class ServingByCall:
                     copy_range=plan.copy_range,
                     length=settings.length,
                     fail_open=plan.fail_open,
+                    conntrack=plan.conntrack,
                     socket_buffer=settings.socket_buffer,
                 )
                 # What waited was copied as far as the old policy looks, and may be of a hook that it alone has.
@@ -175,6 +176,7 @@ def open_queues(plan: Plan, undo: ExitStack) -> tuple[PacketQueue, ...]:
             copy_range=plan.copy_range,
             socket_buffer=settings.socket_buffer,
             fail_open=plan.fail_open,
+            conntrack=plan.conntrack,
             mark_mask=plan.mark_mask,
             failure=failure,
         )

@@ -24,6 +24,10 @@ class Described(dict[str, Plain]):
         assert isinstance(value, int)
         return value
 
+    def number_or_none(self, name: str) -> int | None:
+        """The value of such a field, None where it is not described."""
+        return self.number(name, 0) if name in self else None
+
     def numbers(self, name: str) -> tuple[int, ...]:
         """The values of a field with several; none where it is not described."""
         value = self.get(name, ())
@@ -74,8 +78,10 @@ def metadata(data: bytes, values: Described) -> Packet:
         physin=values.text("physin"),
         physout=values.text("physout"),
         mark=values.number("mark", 0),
-        uid=values.number("uid", 0) if "uid" in values else None,
-        gid=values.number("gid", 0) if "gid" in values else None,
+        uid=values.number_or_none("uid"),
+        gid=values.number_or_none("gid"),
+        ct_state=values.number_or_none("ct.state"),
+        ct_mark=values.number_or_none("ct.mark"),
         hwaddr=None if hwaddr is None else _hardware_address(hwaddr),
         timestamp=when.timestamp() if "weekday" in values or "hour" in values else None,
     )

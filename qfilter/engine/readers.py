@@ -138,6 +138,8 @@ _META: dict[str, Callable[[Decoded, Clock], Value]] = {
     "length": _of_packet(lambda packet: packet.wire_length),
     "uid": _of_packet(lambda packet: packet.uid),
     "gid": _of_packet(lambda packet: packet.gid),
+    "ct.state": _of_packet(lambda packet: packet.ct_state),
+    "ct.mark": _of_packet(lambda packet: packet.ct_mark),
     "hwaddr": _of_packet(lambda packet: None if packet.hwaddr is None else packet.hwaddr.hex(":")),
     "hour": _of_time(lambda now: now.hour),
     "weekday": _of_time(lambda now: now.isoweekday() % 7),

@@ -32,6 +32,11 @@ class Packet:
     uid: int | None = None
     """User id of the socket; known only where the packet has one (output, postrouting)."""
     gid: int | None = None
+    ct_state: int | None = None
+    """What connection tracking takes it for: one of the NF_CT_STATE_* bits of linux/netfilter/nf_conntrack_common.h, as
+    `ct.state` names them. From NFQUEUE always one, 1 (invalid) without a connection; None where nobody can say."""
+    ct_mark: int | None = None
+    """Mark of its connection, 32 bits; None without one."""
     hwaddr: bytes | None = None
     """Source link-layer address, as many bytes as the kernel says (6 on Ethernet)."""
     timestamp: float | None = None
@@ -53,6 +58,8 @@ class Packet:
         mark: int = 0,
         uid: int | None = None,
         gid: int | None = None,
+        ct_state: int | None = None,
+        ct_mark: int | None = None,
         hwaddr: bytes | None = None,
         timestamp: float | None = None,
     ) -> Packet:
@@ -68,7 +75,9 @@ class Packet:
         length = len(data) if wire_length is None else wire_length
         if length < len(data):
             raise PacketError(f"wire length {length}: expected at least the {len(data)} bytes given")
-        for name, value in (("mark", mark), ("uid", uid), ("gid", gid)):
+        if ct_state not in (None, 1, 2, 4, 8):
+            raise PacketError(f"ct_state {ct_state}: expected 1 invalid, 2 established, 4 related or 8 new")
+        for name, value in (("mark", mark), ("uid", uid), ("gid", gid), ("ct_mark", ct_mark)):
             if value is not None and not 0 <= value < 1 << 32:
                 raise PacketError(f"{name} {value}: expected 0 to {(1 << 32) - 1}")
         return cls(
@@ -80,6 +89,8 @@ class Packet:
             mark=mark,
             uid=uid,
             gid=gid,
+            ct_state=ct_state,
+            ct_mark=ct_mark,
             hwaddr=hwaddr,
             timestamp=timestamp,
         )

@@ -69,5 +69,7 @@ class Plan:
     """Bytes of a packet that a rule can look at, at most 65,531."""
     fail_open: bool
     """Whether the queue must let packets through when it is full."""
+    conntrack: bool = False
+    """Whether a rule looks at what connection tracking knows, so that the queue must ask for it."""
     places: Mapping[str, Place]
     """By rule id."""

@@ -1,4 +1,4 @@
-"""What this kernel's NFQUEUE can do. Nothing is bound or changed by asking."""
+"""What this kernel's NFQUEUE can do. Nothing is bound or set by asking."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import os
 
 from qfilter.errors import PrivilegeError, QFilterError, QueueError, UnsupportedError
 from qfilter.netlink.channel import Channel
-from qfilter.netlink.nfnetlink import CONFIG, NETLINK_NETFILTER, ConfigFlag, encode_config, encode_greeting
+from qfilter.netlink.nfnetlink import (
+    ALL_FLAGS,
+    CONFIG,
+    NETLINK_NETFILTER,
+    ConfigFlag,
+    encode_config,
+    encode_greeting,
+)
 
 _ABSENT = (errno.EPROTONOSUPPORT, errno.EINVAL)
 _ANY_QUEUE = 0xFFFF
 
 
-def queue_flags() -> ConfigFlag:
-    """The flags that a queue of this kernel takes; all queues are alike.
+def queue_flags(asked: ConfigFlag = ALL_FLAGS) -> ConfigFlag:
+    """Those of the flags that a queue of this kernel takes; all queues are alike.
 
-    Raises PrivilegeError without CAP_NET_ADMIN, UnsupportedError on a kernel without nfnetlink_queue.
+    Asked for CONNTRACK, the kernel loads nf_conntrack_netlink where that is a module. Raises PrivilegeError without
+    CAP_NET_ADMIN, UnsupportedError on a kernel without nfnetlink_queue.
     """
     try:
         channel = Channel.open(NETLINK_NETFILTER)
@@ -26,7 +34,7 @@ def queue_flags() -> ConfigFlag:
         refused, _ = channel.ask(CONFIG, encode_greeting())
         if refused:
             raise _explained(refused)
-        return ConfigFlag(sum(flag for flag in ConfigFlag if _takes(channel, flag)))
+        return ConfigFlag(sum(flag for flag in asked if _takes(channel, flag)))
     finally:
         channel.close()
 

@@ -45,9 +45,14 @@ class ConfigFlag(IntFlag):
 
     FAIL_OPEN = 1
     """A packet that finds the queue or the socket full is let through."""
+    CONNTRACK = 2
+    """What connection tracking knows comes along."""
     GSO = 4
     """Super-packets come whole."""
     UID_GID = 8
+
+
+ALL_FLAGS = ConfigFlag.FAIL_OPEN | ConfigFlag.CONNTRACK | ConfigFlag.GSO | ConfigFlag.UID_GID
 
 
 class Outcome(IntEnum):
@@ -76,10 +81,26 @@ _U32 = struct.Struct("!I")
 
 (_NFQA_PACKET_HDR, _NFQA_VERDICT_HDR, _NFQA_MARK, _NFQA_TIMESTAMP) = range(1, 5)
 (_NFQA_INDEV, _NFQA_OUTDEV, _NFQA_PHYSINDEV, _NFQA_PHYSOUTDEV, _NFQA_HWADDR, _NFQA_PAYLOAD) = range(5, 11)
-_NFQA_CAP_LEN, _NFQA_SKB_INFO = 13, 14
+_NFQA_CT, _NFQA_CT_INFO, _NFQA_CAP_LEN, _NFQA_SKB_INFO = range(11, 15)
 _NFQA_UID, _NFQA_GID = 16, 17
+_CTA_MARK = 8
 
 (_CFG_COMMAND, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS) = range(1, 6)
+
+
+_CT_INVALID = 1
+_CT_INFO_IS_REPLY, _CT_INFO_NUMBER = 3, 6
+"""IP_CT_IS_REPLY; userspace's IP_CT_NUMBER, behind the established, the related and the new of each direction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conntrack:
+    """The connection of a packet."""
+
+    info: int
+    """`enum ip_conntrack_info`."""
+    mark: int
+    """CTA_MARK; the kernel leaves out a mark of 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +125,24 @@ class QueuedPacket:
     """Seconds since the epoch; the kernel gives none on output."""
     uid: int | None = None
     gid: int | None = None
+    conntrack: Conntrack | None = None
+    """Where the kernel was asked for it, and the packet has one."""
     checksum_ready: bool = True
     wire_length: int
     """Of the packet in the kernel; more than the payload's length when the copy was cut."""
     payload: bytes = b""
     """From the network header on."""
+
+    @property
+    def ct_state(self) -> int:
+        """NF_CT_STATE_BIT of linux/netfilter/nf_conntrack_common.h, without a connection NF_CT_STATE_INVALID_BIT.
+
+        Packets that are untracked have none either: nfnetlink_queue.c sends NFQA_CT and NFQA_CT_INFO together, for
+        what nf_ct_get returns, which is NULL for both, and IP_CT_UNTRACKED stays in the kernel.
+        """
+        if self.conntrack is None or self.conntrack.info >= _CT_INFO_NUMBER:
+            return _CT_INVALID
+        return 1 << self.conntrack.info % _CT_INFO_IS_REPLY + 1
 
 
 def decode_packet(message: Message) -> QueuedPacket:
@@ -133,6 +167,7 @@ def decode_packet(message: Message) -> QueuedPacket:
             timestamp=_timestamp(found.get(_NFQA_TIMESTAMP)),
             uid=_number(found, _NFQA_UID),
             gid=_number(found, _NFQA_GID),
+            conntrack=_conntrack(found),
             checksum_ready=not (_number(found, _NFQA_SKB_INFO) or 0) & CHECKSUM_NOT_READY,
             wire_length=_number(found, _NFQA_CAP_LEN) or len(payload),
             payload=payload,
@@ -180,8 +215,7 @@ def encode_config(
     if length is not None:
         attributes.append((_CFG_MAXLEN, _U32.pack(length)))
     if flags is not None:
-        mask = ConfigFlag.FAIL_OPEN | ConfigFlag.GSO | ConfigFlag.UID_GID
-        attributes += [(_CFG_FLAGS, _U32.pack(flags)), (_CFG_MASK, _U32.pack(mask))]
+        attributes += [(_CFG_FLAGS, _U32.pack(flags)), (_CFG_MASK, _U32.pack(ALL_FLAGS))]
     return _body(queue, attributes)
 
 
@@ -200,6 +234,13 @@ def _body(queue: int, attributes: Iterable[tuple[int, bytes]]) -> bytes:
 def _number(found: dict[int, bytes], kind: int) -> int | None:
     value = found.get(kind)
     return None if value is None else int(_U32.unpack(value)[0])
+
+
+def _conntrack(found: dict[int, bytes]) -> Conntrack | None:
+    info = _number(found, _NFQA_CT_INFO)
+    if info is None:
+        return None
+    return Conntrack(info=info, mark=_number(dict(decode_attributes(found.get(_NFQA_CT, b""))), _CTA_MARK) or 0)
 
 
 def _hardware_address(value: bytes | None) -> bytes | None:

@@ -22,7 +22,7 @@ from qfilter.model.rule import (
 from qfilter.policy import contradictions, plugins
 from qfilter.policy.actions import RULE_KEYS
 from qfilter.policy.comparisons import any_of, parse_hex, parse_value
-from qfilter.policy.foreign import field_meant, is_state
+from qfilter.policy.foreign import field_meant
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import Problems, nearest
 from qfilter.policy.scope import Scope
@@ -40,7 +40,6 @@ BLOCKS = ("any", "all", "not")
 SPECIAL = ("bytes", "python")
 """Keys that are no fields and have a syntax of their own."""
 
-_STATES_ARE = "`queue: {exempt: [established]}` keeps those packets out, `scope: flow` extends a verdict to its flow"
 _OFFSET = Numbers("offset", 0, 0xFFFF)
 
 
@@ -152,8 +151,6 @@ def _unknown_field(key: Scalar, name: str, scope: Scope) -> None:
     message, suggestion = f"unknown field {quoted(key.text)}: expected a field (`qfilter fields` lists them)", None
     if name in RULE_KEYS:
         message = f"{name} is a key of the rule, not a field: indent it less, as `match` itself"
-    elif is_state(name):
-        message = f"{quoted(key.text)}: conditions do not see connections: {_STATES_ARE}"
     else:
         meant = field_meant(name, () if inner else (*BLOCKS, *SPECIAL))
         suggestion = None if meant is None else inner + meant

@@ -15,6 +15,8 @@ _FIELDS = {
     "iifname": ("i", "in", "iif", "in interface", "input interface", "interface", "indev", "meta iifname"),
     "oifname": ("o", "out", "oif", "out interface", "output interface", "outdev", "meta oifname"),
     "hwaddr": ("mac", "mac source", "src mac", "ether saddr"),
+    "ct.state": ("state", "ct", "ctstate", "conntrack", "connection state"),
+    "ct.mark": ("ctmark", "connmark"),
     "ttl": ("hoplimit", "hop limit", "ip ttl"),
     "tcp.flags": ("flags", "tcp flags", "tcpflags"),
 }
@@ -22,8 +24,6 @@ _VERDICTS = {Kind.ACCEPT: ("allow", "pass", "permit"), Kind.DROP: ("deny", "bloc
 
 _FIELD_OF = {word: field for field, words in _FIELDS.items() for word in words}
 _VERDICT_OF = {word: kind for kind, words in _VERDICTS.items() for word in words}
-
-_STATES = ("state", "ct", "ct state", "ctstate", "conntrack")
 
 
 def field_meant(word: str, others: tuple[str, ...] = ()) -> str | None:
@@ -37,11 +37,6 @@ def verdict_meant(word: str) -> str | None:
     """The kind of verdict that was probably meant."""
     lower = word.lower()
     return _VERDICT_OF.get(lower) or nearest(lower, Kind)
-
-
-def is_state(word: str) -> bool:
-    """Whether a key asks for the state of a tracked connection, which no packet carries."""
-    return _spaced(word) in _STATES
 
 
 def _spaced(word: str) -> str:

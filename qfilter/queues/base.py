@@ -140,7 +140,9 @@ class PacketQueue(CountedQueue, Protocol):
         through. Raises QueueError only when the queue itself is gone.
         """
 
-    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+    def configure(
+        self, *, copy_range: int, length: int, fail_open: bool, conntrack: bool, socket_buffer: int | None
+    ) -> None:
         """Ask the kernel for other settings, as when the queue was opened. Packets wait meanwhile, none is lost.
 
         What was queued before was copied by the old settings; the next `receive` judges all of it. Raises QueueError,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from qfilter.errors import PrivilegeError, QueueError, QueueTakenError, UnsupportedError
-from qfilter.fields import Family
+from qfilter.fields import CONNTRACK, Family
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.verdict import Kind, Reason, Verdict
@@ -38,7 +38,7 @@ from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
 
 VERDICTS = frozenset({Kind.ACCEPT, Kind.DROP})
 """What ip_queue can do with a packet. Reject and repeat need a mark to come back with; queue needs a number."""
-UNREADABLE = frozenset({"uid", "gid", "physin", "physout"})
+UNREADABLE = frozenset({"uid", "gid", "physin", "physout"}) | CONNTRACK
 """Fields that no packet of ip_queue carries."""
 
 _PROTOCOLS = {Family.IPV4: NETLINK_FIREWALL, Family.IPV6: NETLINK_IP6_FW}
@@ -129,7 +129,9 @@ class IpQueue:
             self._take(bytes(memoryview(self._buffer)[:size]), bool(flags & socket.MSG_TRUNC), judge)
         return self.counters.received - before
 
-    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+    def configure(
+        self, *, copy_range: int, length: int, fail_open: bool, conntrack: bool, socket_buffer: int | None
+    ) -> None:
         """Only what it is already: the answer to another mode would be lost among packets. See PacketQueue."""
         if copy_range != self._copy_range:
             message = f"copy range {copy_range} instead of {self._copy_range}: expected a restart"

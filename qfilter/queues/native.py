@@ -43,6 +43,7 @@ class NativeQueues:
         settings = plan.policy.queue
         self.each = tuple(NativeQueue(number, self) for number in range(settings.first, settings.last + 1))
         self.warnings = tuple(server.warnings)
+        self._conntrack = plan.conntrack
 
     @classmethod
     def open(cls, plan: Plan, engine: _native.Engine) -> Self:
@@ -60,6 +61,7 @@ class NativeQueues:
                 copy_range=plan.copy_range,
                 socket_buffer=settings.socket_buffer,
                 fail_open=plan.fail_open,
+                conntrack=plan.conntrack,
                 deadline=settings.deadline,
             )
         except _native.TakenError as taken:
@@ -90,8 +92,10 @@ class NativeQueues:
         Raises QueueError for what the kernel refuses.
         """
         settings = plan.policy.queue
+        # Once asked for it is asked for until the end: the policy before judges packets until the new one is in force.
+        self._conntrack = self._conntrack or plan.conntrack
         try:
-            self._server.configure(settings.length, plan.copy_range, plan.fail_open, settings.deadline)
+            self._server.configure(settings.length, plan.copy_range, plan.fail_open, self._conntrack, settings.deadline)
         except OSError as error:
             raise QueueError("configure the queues", error.strerror or str(error), error.errno or 0) from None
 
@@ -145,6 +149,8 @@ def to_packet(fields: Mapping[str, Any], mark: int | None = None) -> Packet:
         mark=fields["mark"] if mark is None else mark,
         uid=fields["uid"],
         gid=fields["gid"],
+        ct_state=fields["ct_state"],
+        ct_mark=fields["ct_mark"],
         hwaddr=None if hwaddr is None else bytes.fromhex(hwaddr.decode().replace(":", "")),
         timestamp=fields["timestamp"],
         checksum_ready=fields["checksum_ready"],

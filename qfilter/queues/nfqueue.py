@@ -83,6 +83,7 @@ class NfQueue:
         self._waiting: deque[tuple[bytes, QueuedPacket]] = deque()
         self._current: QueuedPacket | None = None
         self._judge: Judge | None = None
+        self._conntrack = False
         self._last_id = 0
         self._closed = False
 
@@ -95,20 +96,21 @@ class NfQueue:
         copy_range: int = COPY_LIMIT,
         socket_buffer: int | None = None,
         fail_open: bool = False,
+        conntrack: bool = False,
         mark_mask: int = 0xF000_0000,
         failure: Mapping[Reason, Kind],
     ) -> Self:
         """Binds a queue of the thread's network namespace.
 
         `length` is the most packets that wait in it, `copy_range` the bytes of each that are copied (at most 65,531),
-        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `mark_mask` the
-        bits that hand rejects back (0: a reject is an error), `failure` the outcome for each cause, drop where it has
-        none. Raises PrivilegeError, UnsupportedError, QueueTakenError, and QueueError for what else the kernel
-        refuses.
+        `socket_buffer` the receive buffer in bytes (None: enough for `length` copies, 8 to 32 MiB), `conntrack` asks
+        for what connection tracking knows, `mark_mask` are the bits that hand rejects back (0: a reject is an error),
+        `failure` the outcome for each cause, drop where it has none. Raises PrivilegeError, UnsupportedError,
+        QueueTakenError, and QueueError for what else the kernel refuses.
         """
         if mark_mask:
             shift(mark_mask)
-        flags = _flags(fail_open)
+        flags = _flags(fail_open, conntrack)
         package = netfilterqueue.NetfilterQueue()
         # Held by a child process, the socket would keep the queue bound after our death.
         os.set_inheritable(package.get_fd(), False)
@@ -119,8 +121,9 @@ class NfQueue:
             channel.close()
             raise
         try:
+            queue._conntrack = conntrack
             queue._bind()
-            queue._configure(copy_range, length, flags, socket_buffer)
+            queue._configure(copy_range, length, *flags, socket_buffer)
         except BaseException:
             queue.close()
             raise
@@ -141,11 +144,15 @@ class NfQueue:
         self._package.run_socket(self)  # type: ignore[arg-type]  # it calls `recv` and nothing else
         return self.counters.received - before
 
-    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+    def configure(
+        self, *, copy_range: int, length: int, fail_open: bool, conntrack: bool, socket_buffer: int | None
+    ) -> None:
         """Asks for other settings, see PacketQueue."""
         self.warnings = ()
+        # Once asked for it is asked for until the end: the policy before judges packets until the new one is in force.
+        self._conntrack = self._conntrack or conntrack
         try:
-            self._configure(copy_range, length, _flags(fail_open), socket_buffer)
+            self._configure(copy_range, length, *_flags(fail_open, self._conntrack), socket_buffer)
         except OSError as error:
             raise QueueError(f"configure queue {self.number}", error.strerror or str(error), error.errno or 0) from None
 
@@ -187,15 +194,16 @@ class NfQueue:
                 raise QueueTakenError(self.number, held.port_id, holder(held.port_id)) from None
             raise QueueError(f"bind queue {self.number}", "the kernel refused it") from None
 
-    def _configure(self, copy_range: int, length: int, flags: ConfigFlag, socket_buffer: int | None) -> None:
+    def _configure(
+        self, copy_range: int, length: int, flags: ConfigFlag, lacking: ConfigFlag, socket_buffer: int | None
+    ) -> None:
         fitting = min(max(length * copy_range, _SMALLEST_BUFFER), _LARGEST_BUFFER)
         wanted = fitting if socket_buffer is None else socket_buffer
         got = self._channel.resize(wanted)
         if got < wanted:
             self.warnings += (f"queue {self.number}: socket buffer of {got} bytes: {wanted} were asked for",)
-        for flag in ConfigFlag.UID_GID | ConfigFlag.GSO:
-            if flag not in flags:
-                self.warnings += (f"queue {self.number}: this kernel does not support {flag.name}",)
+        for flag in lacking:
+            self.warnings += (f"queue {self.number}: this kernel does not support {flag.name}",)
         self._channel.never_refuse()
         config = encode_config(self.number, copy=(CopyMode.PACKET, copy_range), length=length, flags=flags)
         earlier: list[Datagram] = []
@@ -329,6 +337,8 @@ class NfQueue:
             mark=queued.mark,
             uid=queued.uid if "uid" in carried else None,
             gid=queued.gid if "gid" in carried else None,
+            ct_state=queued.ct_state,
+            ct_mark=None if queued.conntrack is None else queued.conntrack.mark,
             hwaddr=queued.hwaddr if "hwaddr" in carried else None,
             timestamp=queued.timestamp,
             checksum_ready=queued.checksum_ready,
@@ -338,12 +348,15 @@ class NfQueue:
         return self._links.name(index) if index else None
 
 
-def _flags(fail_open: bool) -> ConfigFlag:
-    supported = queue_flags()
-    if fail_open and not supported & ConfigFlag.FAIL_OPEN:
+def _flags(fail_open: bool, conntrack: bool) -> tuple[ConfigFlag, ConfigFlag]:
+    """The wanted flags that this kernel takes, and the others."""
+    wanted = ConfigFlag.UID_GID | ConfigFlag.GSO
+    for flag, asked in ((ConfigFlag.FAIL_OPEN, fail_open), (ConfigFlag.CONNTRACK, conntrack)):
+        wanted |= flag if asked else ConfigFlag(0)
+    taken = queue_flags(wanted)
+    if fail_open and ConfigFlag.FAIL_OPEN not in taken:
         raise UnsupportedError("on_failure.queue_full: accept: this kernel cannot let packets past a full queue")
-    wanted = ConfigFlag.UID_GID | ConfigFlag.GSO | (ConfigFlag.FAIL_OPEN if fail_open else ConfigFlag(0))
-    return wanted & supported
+    return taken, wanted & ~taken
 
 
 def _is_ip(queued: QueuedPacket) -> bool:

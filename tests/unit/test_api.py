@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
 
@@ -138,3 +139,15 @@ def test_queues_override_the_policys(policy: qfilter.Policy) -> None:
 
 def test_the_example_of_the_docstring_is_typed_python() -> None:
     compile(str(qfilter.__doc__).partition("\n\n")[2], "docstring", "exec")
+
+
+def test_connections_of_packets_from_bytes() -> None:
+    rule = "{match: {ct.state: new, ct.mark: 7}, verdict: accept}"
+    policy = qfilter.loads(f"version: 1\ndefault: {{input: drop}}\nrules: [{rule}]\n")
+    packet = qfilter.Packet.from_bytes(SYN, hook="input", ct_state=8, ct_mark=7)
+    assert policy.evaluate(packet).reason == "rule"
+    assert policy.evaluate(replace(packet, ct_state=None)).reason == "default"
+    with pytest.raises(qfilter.PacketError, match="ct_state 3: expected 1 invalid, 2 established, 4 related or 8 new"):
+        qfilter.Packet.from_bytes(SYN, hook="input", ct_state=3)
+    with pytest.raises(qfilter.PacketError, match="ct_mark -1: expected 0 to 4294967295"):
+        qfilter.Packet.from_bytes(SYN, hook="input", ct_mark=-1)

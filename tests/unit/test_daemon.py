@@ -64,7 +64,9 @@ class FakeQueue:
         judge(Packet.from_bytes(SYN, hook=Hook.INPUT))
         return 1
 
-    def configure(self, *, copy_range: int, length: int, fail_open: bool, socket_buffer: int | None) -> None:
+    def configure(
+        self, *, copy_range: int, length: int, fail_open: bool, conntrack: bool, socket_buffer: int | None
+    ) -> None:
         if copy_range == self.refuses:
             raise QueueError("configure queue 0", "Invalid argument", 22)
         self.asked.append((copy_range, length, fail_open, socket_buffer))
@@ -104,7 +106,7 @@ def service(monkeypatch: pytest.MonkeyPatch, *queues: FakeQueue, outputs: Output
         return queues
 
     monkeypatch.setattr(by_call, "open_queues", opened)
-    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(preparing, "queue_flags", lambda _: ConfigFlag.GSO)
     monkeypatch.setattr(losses, "LOOK_EVERY", 0.01)
     return daemon.Service(daemon.prepare(loads(TEXT), install=False), outputs, engine=EngineName.REFERENCE)
 
@@ -123,22 +125,57 @@ def policy(**queue: object) -> Policy:
 
 
 def test_a_kernel_with_nfqueue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.UID_GID | ConfigFlag.FAIL_OPEN)
+    monkeypatch.setattr(preparing, "queue_flags", lambda _: ConfigFlag.UID_GID | ConfigFlag.FAIL_OPEN)
     able = daemon.capabilities(policy(length=9), install=False)
     assert (able.fail_open, able.unreadable, able.ip_queue, able.backends) == (True, frozenset(), False, {})
-    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(preparing, "queue_flags", lambda _: ConfigFlag.GSO)
     able = daemon.capabilities(policy(length=9), install=False)
     assert (able.fail_open, able.unreadable) == (False, frozenset({"uid", "gid"}))
 
 
+@pytest.mark.parametrize(
+    ("rule", "asked", "taken", "unreadable"),
+    [
+        ("{match: {ct.state: new}, verdict: accept}", True, True, set()),
+        ("{match: {ct.state: new}, verdict: accept}", True, False, {"ct.state", "ct.mark"}),
+        ("{match: {dport: 9}, rules: [{match: {not: {ct.mark: 7}}, log: true}]}", True, True, set()),
+        ("{limit: {rate: 1/second, per: ct.mark}, verdict: accept}", True, True, set()),
+        ("{match: {mark: 7}, verdict: accept}", False, True, set()),
+    ],
+)
+def test_a_kernel_is_asked_for_connections_only_when_a_rule_looks_at_them(
+    monkeypatch: pytest.MonkeyPatch, rule: str, asked: bool, taken: bool, unreadable: set[str]
+) -> None:
+    questions = []
+
+    def flags(question: ConfigFlag) -> ConfigFlag:
+        questions.append(question)
+        return question if taken else question & ~ConfigFlag.CONNTRACK
+
+    monkeypatch.setattr(preparing, "queue_flags", flags)
+    able = daemon.capabilities(loads(f"{TEXT}rules: [{rule}]\n"), install=False)
+    assert [ConfigFlag.CONNTRACK in question for question in questions] == [asked]
+    assert able.unreadable == unreadable
+
+
+def test_a_rule_about_connections_that_the_kernel_cannot_tell_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "queue_flags", lambda asked: asked & ~ConfigFlag.CONNTRACK)
+    text = f"{TEXT}rules:\n  - match:\n      not: {{ct.state: [established, related]}}\n    verdict: drop\n"
+    with pytest.raises(PolicyError) as caught:
+        daemon.prepare(loads(text), install=False)
+    assert [str(one) for one in caught.value.diagnostics] == [
+        "<policy>:5:13: error: field 'ct.state': no packet from this queue carries it"
+    ]
+
+
 def test_a_kernel_with_ip_queue_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> ConfigFlag:
+    def absent(_: ConfigFlag) -> ConfigFlag:
         raise UnsupportedError("NFQUEUE: this kernel has no nfnetlink_queue")
 
     monkeypatch.setattr(preparing, "queue_flags", absent)
     able = daemon.capabilities(policy(target="queue"), install=False)
     assert (able.ip_queue, able.fail_open) == (True, False)
-    assert {"uid", "physin"} <= able.unreadable
+    assert {"uid", "physin", "ct.state", "ct.mark"} <= able.unreadable
     with pytest.raises(UnsupportedError, match="no nfnetlink_queue"):
         daemon.capabilities(policy(target="nfqueue"), install=False)
 
@@ -148,12 +185,12 @@ def test_tools_are_probed_only_for_installing(monkeypatch: pytest.MonkeyPatch) -
         pytest.fail("the tools were probed")
 
     monkeypatch.setattr(firewall, "probe", probed)
-    monkeypatch.setattr(preparing, "queue_flags", lambda: ConfigFlag.GSO)
+    monkeypatch.setattr(preparing, "queue_flags", lambda _: ConfigFlag.GSO)
     assert daemon.prepare(loads(TEXT), install=False).kernel is None
 
 
 def test_a_failing_test_comes_before_any_question_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "queue_flags", lambda: pytest.fail("the kernel was asked"))
+    monkeypatch.setattr(preparing, "queue_flags", lambda _: pytest.fail("the kernel was asked"))
     with pytest.raises(PolicyError, match="expected accept, got drop by default"):
         daemon.prepare(loads(f"{TEXT}tests: [{{packet: {{hook: input}}, expect: accept}}]\n"))
 

@@ -97,6 +97,8 @@ fn packet(data: &[u8]) -> Packet<'_> {
         mark: 0,
         uid: None,
         gid: None,
+        ct_state: None,
+        ct_mark: None,
         hwaddr: None,
         timestamp: None,
         checksum_ready: true,

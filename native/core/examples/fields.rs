@@ -50,6 +50,8 @@ fn described(line: &str) -> Result<String, Failure> {
         mark: 0,
         uid: None,
         gid: None,
+        ct_state: None,
+        ct_mark: None,
         hwaddr: None,
         timestamp: Some(1.7e9),
         checksum_ready: word()? == "1",

@@ -16,6 +16,8 @@ pub enum Field {
     Length,
     Uid,
     Gid,
+    CtState,
+    CtMark,
     Hwaddr,
     Hour,
     Weekday,
@@ -53,7 +55,7 @@ pub enum Field {
 }
 
 /// Every field with its name in a policy, by number.
-pub const FIELDS: [(Field, &str); 44] = [
+pub const FIELDS: [(Field, &str); 46] = [
     (Field::Hook, "hook"),
     (Field::Family, "family"),
     (Field::Iifname, "iifname"),
@@ -64,6 +66,8 @@ pub const FIELDS: [(Field, &str); 44] = [
     (Field::Length, "length"),
     (Field::Uid, "uid"),
     (Field::Gid, "gid"),
+    (Field::CtState, "ct.state"),
+    (Field::CtMark, "ct.mark"),
     (Field::Hwaddr, "hwaddr"),
     (Field::Hour, "hour"),
     (Field::Weekday, "weekday"),

@@ -67,6 +67,10 @@ pub struct Packet<'a> {
     pub uid: Option<u32>,
     /// Group id of the socket.
     pub gid: Option<u32>,
+    /// One of the `NF_CT_STATE_*` bits of `linux/netfilter/nf_conntrack_common.h`.
+    pub ct_state: Option<u8>,
+    /// Mark of its connection.
+    pub ct_mark: Option<u32>,
     /// Source link-layer address as text, `02:00:5e:00:53:01`.
     pub hwaddr: Option<&'a [u8]>,
     /// Seconds since the epoch.

@@ -34,6 +34,8 @@ pub fn packet(bytes: &[u8]) -> Option<Packet<'_>> {
         mark: u32::from(how >> 4),
         uid: has(2).then_some(1000),
         gid: has(3).then_some(0),
+        ct_state: has(2).then_some(1 << (low & 3)),
+        ct_mark: has(3).then_some(u32::from(*low)),
         hwaddr: has(4).then_some(b"02:00:00:00:00:01"),
         timestamp: has(5).then(|| f64::from(*low) * 1e10),
         checksum_ready: has(6),

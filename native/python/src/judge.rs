@@ -359,6 +359,8 @@ fn view<'a>(queued: &Queued<'a>, hwaddr: Option<&'a [u8]>) -> Packet<'a> {
         mark: queued.mark,
         uid: queued.uid,
         gid: queued.gid,
+        ct_state: Some(queued.ct_state()),
+        ct_mark: queued.conntrack.map(|conntrack| conntrack.mark),
         hwaddr,
         timestamp: queued.timestamp.map(|since| since.as_secs_f64()),
         checksum_ready: queued.checksum_ready,

@@ -19,6 +19,8 @@ pub struct Owned {
     mark: u32,
     uid: Option<u32>,
     gid: Option<u32>,
+    ct_state: Option<u8>,
+    ct_mark: Option<u32>,
     hwaddr: Option<Vec<u8>>,
     timestamp: Option<f64>,
     checksum_ready: bool,
@@ -43,6 +45,8 @@ impl Owned {
             mark: packet.getattr(intern!(py, "mark"))?.extract()?,
             uid: packet.getattr(intern!(py, "uid"))?.extract()?,
             gid: packet.getattr(intern!(py, "gid"))?.extract()?,
+            ct_state: packet.getattr(intern!(py, "ct_state"))?.extract()?,
+            ct_mark: packet.getattr(intern!(py, "ct_mark"))?.extract()?,
             hwaddr: hwaddr(&packet.getattr(intern!(py, "hwaddr"))?)?,
             timestamp: packet.getattr(intern!(py, "timestamp"))?.extract()?,
             checksum_ready: packet.getattr(intern!(py, "checksum_ready"))?.extract()?,
@@ -63,6 +67,8 @@ impl Owned {
             mark: packet.mark,
             uid: packet.uid,
             gid: packet.gid,
+            ct_state: packet.ct_state,
+            ct_mark: packet.ct_mark,
             hwaddr: copy(packet.hwaddr),
             timestamp: packet.timestamp,
             checksum_ready: packet.checksum_ready,
@@ -83,6 +89,8 @@ impl Owned {
         fields.set_item(intern!(py, "mark"), self.mark)?;
         fields.set_item(intern!(py, "uid"), self.uid)?;
         fields.set_item(intern!(py, "gid"), self.gid)?;
+        fields.set_item(intern!(py, "ct_state"), self.ct_state)?;
+        fields.set_item(intern!(py, "ct_mark"), self.ct_mark)?;
         fields.set_item(intern!(py, "timestamp"), self.timestamp)?;
         fields.set_item(intern!(py, "checksum_ready"), self.checksum_ready)?;
         for (name, text) in [
@@ -110,6 +118,8 @@ impl Owned {
             mark: self.mark,
             uid: self.uid,
             gid: self.gid,
+            ct_state: self.ct_state,
+            ct_mark: self.ct_mark,
             hwaddr: self.hwaddr.as_deref(),
             timestamp: self.timestamp,
             checksum_ready: self.checksum_ready,

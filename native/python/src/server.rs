@@ -62,7 +62,7 @@ type Recorded<'py> = (u64, Option<Bound<'py, PyDict>>, Row);
 impl Server {
     /// Binds the queues `first` to `last`, or none.
     #[new]
-    #[pyo3(signature = (engine, *, first, last, length, copy_range, socket_buffer, fail_open, deadline))]
+    #[pyo3(signature = (engine, *, first, last, length, copy_range, socket_buffer, fail_open, conntrack, deadline))]
     #[expect(clippy::too_many_arguments, reason = "keywords, of one caller")]
     fn new(
         engine: PyRef<'_, Engine>,
@@ -72,6 +72,7 @@ impl Server {
         copy_range: u32,
         socket_buffer: Option<usize>,
         fail_open: bool,
+        conntrack: bool,
         deadline: Option<f64>,
     ) -> PyResult<Self> {
         let links = Arc::new(Links::open().map_err(refused)?);
@@ -83,6 +84,7 @@ impl Server {
                 copy_range,
                 socket_buffer,
                 fail_open,
+                conntrack,
                 waiting: (length / 2) as usize,
                 deadline: deadline.map(Duration::from_secs_f64),
                 cpu: (first < last).then(|| usize::from(number - first) % cpus),
@@ -130,13 +132,14 @@ impl Server {
         length: u32,
         copy_range: u32,
         fail_open: bool,
+        conntrack: bool,
         deadline: Option<f64>,
     ) -> PyResult<()> {
         let change = Change {
             length,
             copy_range,
             fail_open,
-            conntrack: false,
+            conntrack,
             waiting: (length / 2) as usize,
             deadline: deadline.map(Duration::from_secs_f64),
         };

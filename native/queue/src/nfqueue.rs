@@ -35,6 +35,12 @@ const COMMAND_UNBIND: u8 = 2;
 const COMMAND_PF_BIND: u8 = 3;
 const CHECKSUM_NOT_READY: u32 = 1;
 
+const CT_INVALID: u8 = 1;
+/// `IP_CT_IS_REPLY`.
+const CT_INFO_IS_REPLY: u32 = 3;
+/// Userspace's `IP_CT_NUMBER`, behind the established, the related and the new of each direction.
+const CT_INFO_NUMBER: u32 = 6;
+
 const IPV4: u8 = 2;
 const BRIDGE: u8 = 7;
 const IPV6: u8 = 10;
@@ -118,7 +124,7 @@ pub struct Queued<'a> {
     pub gid: Option<u32>,
     /// False for a checksum that the network card was to fill in (`NFQA_SKB_CSUMNOTREADY`).
     pub checksum_ready: bool,
-    /// Where the kernel was asked for it and knows of any.
+    /// Where the kernel was asked for it, and the packet has one.
     pub conntrack: Option<Conntrack>,
     /// Bytes of the packet in the kernel; more than `payload` when the copy was cut.
     pub wire_length: u32,
@@ -127,6 +133,17 @@ pub struct Queued<'a> {
 }
 
 impl Queued<'_> {
+    /// `NF_CT_STATE_BIT` of `linux/netfilter/nf_conntrack_common.h`, without a connection `NF_CT_STATE_INVALID_BIT`.
+    ///
+    /// Packets that are untracked have none either: nfnetlink_queue.c sends `NFQA_CT` and `NFQA_CT_INFO` together, for
+    /// what `nf_ct_get` returns, which is NULL for both, and `IP_CT_UNTRACKED` stays in the kernel.
+    pub fn ct_state(&self) -> u8 {
+        match self.conntrack {
+            Some(Conntrack { info, .. }) if info < CT_INFO_NUMBER => 1 << (info % CT_INFO_IS_REPLY + 1),
+            _ => CT_INVALID,
+        }
+    }
+
     /// Whether the payload may be read as IP. A bridge queues frames of any type, which can be made to look like it.
     pub fn is_ip(&self) -> bool {
         match self.family {

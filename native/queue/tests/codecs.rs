@@ -92,6 +92,29 @@ fn every_attribute_has_its_field() {
 }
 
 #[test]
+fn states_of_connections() {
+    const INVALID: u8 = 1;
+    for (info, state) in [
+        (0, 2),
+        (1, 4),
+        (2, 8),
+        (3, 2),
+        (4, 4),
+        (5, 8),
+        (6, INVALID),
+        (7, INVALID),
+    ] {
+        let found = message(2, &[HEADER, (12, &number(info))]);
+        let packet = decode_datagram(&found).unwrap();
+        let known = Conntrack { info, mark: 0 };
+        assert_eq!((packet.ct_state(), packet.conntrack), (state, Some(known)), "{info}");
+    }
+    let without = message(2, &[HEADER, (0x800b, &[8, 0, 8, 0, 0, 0, 0, 7])]);
+    let packet = decode_datagram(&without).unwrap();
+    assert_eq!((packet.ct_state(), packet.conntrack), (INVALID, None));
+}
+
+#[test]
 fn what_the_kernel_leaves_out_has_its_default() {
     let bytes = message(10, &[HEADER, (10, &[0x60; 48])]);
     let packet = decode_datagram(&bytes).unwrap();

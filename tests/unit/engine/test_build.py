@@ -34,6 +34,9 @@ ROWS: list[tuple[dict[str, object], dict[str, object]]] = [
     # each field by name and number
     ({"hook": "output", "uid": 0, "gid": 7, "oifname": "eth0"}, {"hook": 3, "uid": 0, "gid": 7, "oifname": "eth0"}),
     ({"iifname": "eth0", "physin": "p0", "physout": "p1", "mark": "0x10"}, {"physin": "p0", "mark": 16}),
+    ({"ct.state": "established", "ct.mark": "0xff"}, {"ct.state": 2, "ct.mark": 255}),
+    ({"ct.state": 1}, {"ct.state": 1, "ct.mark": ABSENT}),
+    ({"ct.mark": 0}, {"ct.state": ABSENT, "ct.mark": 0}),
     ({"hwaddr": "02:00:5e:00:53:01"}, {"hwaddr": "02:00:5e:00:53:01"}),
     ({"hour": 3, "weekday": "monday"}, {"hour": 3, "weekday": 1}),
     ({"dscp": "ef", "ecn": "ce", "ttl": 1}, {"dscp": 46, "ecn": 3, "ttl": 1}),
@@ -107,6 +110,11 @@ REFUSED = [
     ({"saddr": "192.0.2.0/24"}, "saddr '192.0.2.0/24': expected an IPv4 or IPv6 address"),
     ({"saddr": 5}, "saddr 5: expected an IPv4 or IPv6 address"),
     ({"iifname": 5}, "iifname 5: expected a name"),
+    (
+        {"ct.state": "untracked"},
+        "ct.state 'untracked': expected 1 to 8, or one of invalid, established, related, new",
+    ),
+    ({"ct.mark": 1 << 32}, "ct.mark 4294967296: expected 0 to 4294967295"),
     ({"oifname": "eth0"}, "oifname 'eth0': expected a hook that has it, forward, output, postrouting"),
     ({"payload": {"hex": "x"}}, "payload {'hex': 'x'}: expected a text or {hex: 'de ad'}"),
     ({"hwaddr": "x"}, "hwaddr 'x': expected an address such as 02:00:5e:00:53:01"),

@@ -54,6 +54,8 @@ PACKET = Packet(
     mark=7,
     uid=0,
     gid=100,
+    ct_state=2,
+    ct_mark=9,
     hwaddr=bytes.fromhex("02005e005301"),
 )
 BARE = Packet.from_bytes(ipv4(), hook="input")
@@ -70,6 +72,8 @@ VALUES: dict[str, tuple[Packet | bytes, Value]] = {
     "length": (PACKET, 40),
     "uid": (PACKET, 0),
     "gid": (PACKET, 100),
+    "ct.state": (PACKET, 2),
+    "ct.mark": (PACKET, 9),
     "hwaddr": (PACKET, "02:00:5e:00:53:01"),
     "hour": (replace(PACKET, timestamp=3600.0), 1),
     "weekday": (replace(PACKET, timestamp=3 * 86400.0), 0),

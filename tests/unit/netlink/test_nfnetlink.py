@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfilter.fields import FIELDS
 from qfilter.netlink.message import Message, decode_attributes, encode_attributes, encode_message
 from qfilter.netlink.nfnetlink import (
     CONFIG,
     PACKET,
     VERDICT,
     ConfigFlag,
+    Conntrack,
     CopyMode,
     Family,
     Outcome,
@@ -32,6 +34,15 @@ u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFF_FFFF)
 
 
+_NESTED = 0x8000
+
+
+def _connection(mark: int) -> bytes:
+    """What ctnetlink_glue_build writes, among it CTA_STATUS, CTA_ID and CTA_MARK."""
+    status, number = (3, struct.pack("!I", 0x18E)), (12, struct.pack("!I", 77))
+    return encode_attributes([status, *([(8, struct.pack("!I", mark))] if mark else []), number])
+
+
 def encode_packet(packet: QueuedPacket) -> bytes:
     """The body that the kernel writes (nfqnl_build_packet_message), in its order of attributes."""
     attributes = [(1, struct.pack("!IHB", packet.id, packet.ethertype, packet.hook))]
@@ -43,6 +54,9 @@ def encode_packet(packet: QueuedPacket) -> bytes:
         attributes.append((4, struct.pack("!QQ", *divmod(round(packet.timestamp * 1_000_000), 1_000_000))))
     ids = [(16, packet.uid), (17, packet.gid)]
     attributes += [(kind, struct.pack("!I", value)) for kind, value in ids if value is not None]
+    if packet.conntrack is not None:
+        attributes.append((11 | _NESTED, _connection(packet.conntrack.mark)))
+        attributes.append((12, struct.pack("!I", packet.conntrack.info)))
     if packet.wire_length > len(packet.payload):
         attributes.append((13, struct.pack("!I", packet.wire_length)))
     attributes.append((14, struct.pack("!I", 4 if packet.checksum_ready else 5)))
@@ -68,6 +82,7 @@ def packets(draw: st.DrawFn) -> QueuedPacket:
         timestamp=draw(st.none() | st.integers(0, 2_000_000_000).map(float)),
         uid=draw(st.none() | u32),
         gid=draw(st.none() | u32),
+        conntrack=draw(st.none() | st.builds(Conntrack, info=st.integers(0, 7), mark=u32)),
         checksum_ready=draw(st.booleans()),
         wire_length=len(payload) + draw(st.integers(0, 60_000)),
         payload=payload,
@@ -95,6 +110,8 @@ def test_a_packet_from_the_kernel() -> None:
         "14 00 04 00  00 00 00 00 65 53 f1 00  00 00 00 00 00 07 a1 20"  # 1700000000.5
         "08 00 10 00  00 00 03 e8"  # uid 1000
         "08 00 11 00  00 00 03 e9"  # gid 1001
+        "14 00 0b 80  08 00 03 00 00 00 01 8e  08 00 08 00 00 00 00 07"  # CTA_STATUS, CTA_MARK
+        "08 00 0c 00  00 00 00 03"  # IP_CT_ESTABLISHED_REPLY
         "08 00 0d 00  00 00 05 dc"  # 1500 bytes before the cut
         "08 00 0e 00  00 00 00 01"  # checksum not ready
         "07 00 0a 00  45 00 05"
@@ -111,10 +128,37 @@ def test_a_packet_from_the_kernel() -> None:
         timestamp=1_700_000_000.5,
         uid=1000,
         gid=1001,
+        conntrack=Conntrack(info=3, mark=7),
         checksum_ready=False,
         wire_length=1500,
         payload=b"\x45\x00\x05",
     )
+
+
+@pytest.mark.parametrize(
+    ("info", "state"),
+    [
+        (0, "established"),
+        (1, "related"),
+        (2, "new"),
+        (3, "established"),
+        (4, "related"),
+        (5, "new"),
+        (6, "invalid"),
+        (7, "invalid"),
+        (None, "invalid"),
+    ],
+)
+def test_states_of_connections(info: int | None, state: str) -> None:
+    connection = None if info is None else Conntrack(info=info, mark=7)
+    body = encode_packet(QueuedPacket(id=1, family=2, ethertype=0, hook=1, conntrack=connection, wire_length=0))
+    decoded = decode_packet(Message(type=PACKET, body=body))
+    assert (decoded.ct_state, decoded.conntrack) == (FIELDS["ct.state"].names[state], connection)
+
+
+def test_a_connection_of_which_only_attributes_came_is_none() -> None:
+    body = b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (11 | _NESTED, _connection(7))])
+    assert decode_packet(Message(type=PACKET, body=body)).conntrack is None
 
 
 @pytest.mark.parametrize(
@@ -127,6 +171,8 @@ def test_a_packet_from_the_kernel() -> None:
         (PACKET, b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (3, b"odd")])),
         (PACKET, b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (9, b"x")])),
         (PACKET, b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (4, bytes(15))])),
+        (PACKET, b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (12, b"odd")])),
+        (PACKET, b"\2\0\0\0" + encode_attributes([(1, bytes(7)), (12, bytes(4)), (11, b"\x07\0\x08\0odd")])),
     ],
 )
 def test_what_is_no_packet_is_refused(kind: int, body: bytes) -> None:
@@ -174,8 +220,9 @@ def test_only_a_packet_has_an_id() -> None:
         (encode_config(9), "00000009"),
         (encode_config(9, copy=(CopyMode.PACKET, 65_531)), "00000009 09000200 0000fffb 02000000"),
         (encode_config(9, length=1024), "00000009 08000300 00000400"),
-        (encode_config(9, flags=ConfigFlag.GSO | ConfigFlag.FAIL_OPEN), "00000009 08000500 00000005 08000400 0000000d"),
-        (encode_config(9, flags=ConfigFlag(0)), "00000009 08000500 00000000 08000400 0000000d"),
+        (encode_config(9, flags=ConfigFlag.GSO | ConfigFlag.FAIL_OPEN), "00000009 08000500 00000005 08000400 0000000f"),
+        (encode_config(9, flags=ConfigFlag.CONNTRACK), "00000009 08000500 00000002 08000400 0000000f"),
+        (encode_config(9, flags=ConfigFlag(0)), "00000009 08000500 00000000 08000400 0000000f"),
         (encode_greeting(), "00000000 08000100 03000002"),
     ],
 )

@@ -27,6 +27,8 @@ from tests.unit.policy.reading import a_scope, node_of, said
         ("mac mac-source", "hwaddr"),
         ("flags tcp-flags tcp_flags TCP.Flags", "tcp.flags"),
         ("hoplimit hop-limit", "ttl"),
+        ("state ct ctstate ct-state CT_STATE conntrack --ctstate", "ct.state"),
+        ("connmark ct-mark ctmark", "ct.mark"),
         ("zzzzzz", None),
     ],
 )
@@ -50,14 +52,6 @@ def test_verdicts(words: str, kind: str) -> None:
         scope = a_scope()
         assert parse_verdict(node_of(word), scope) is None
         assert [one.suggestion for one in scope.problems.errors] == [kind]
-
-
-@pytest.mark.parametrize("key", ["state", "ct.state", "'ct state'", "ctstate", "CT_STATE"])
-def test_the_state_of_a_connection_is_elsewhere(key: str) -> None:
-    scope = a_scope()
-    assert parse_match(node_of(f"{{{key}: established}}"), scope) is None
-    (message,) = said(scope)
-    assert "`queue: {exempt: [established]}` keeps those packets out, `scope: flow` extends a verdict" in message
 
 
 @pytest.mark.parametrize("key", sorted(set(RULE_KEYS) - set(FIELDS)))

@@ -84,13 +84,13 @@ def test_another_policy_answers_by_its_own_outcomes_and_keeps_the_copy_range(
     kernel: FakeKernel, opened: Opener
 ) -> None:
     queue: PacketQueue = opened(copy_range=128)
-    queue.configure(copy_range=128, length=9, fail_open=False, socket_buffer=None)
+    queue.configure(copy_range=128, length=9, fail_open=False, conntrack=False, socket_buffer=None)
     queue.answer_by(mark_mask=0, failure={Reason.ERROR: Kind.ACCEPT})
     first = kernel.queue(SYN)
     queue.receive(failing)
     assert kernel.serve() == [f"{first:#x} 1"]
     with pytest.raises(QueueError, match="configure ip_queue: copy range 256 instead of 128: expected a restart"):
-        queue.configure(copy_range=256, length=9, fail_open=False, socket_buffer=None)
+        queue.configure(copy_range=256, length=9, fail_open=False, conntrack=False, socket_buffer=None)
 
 
 def test_what_the_judge_sees(kernel: FakeKernel, opened: Opener) -> None:

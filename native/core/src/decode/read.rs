@@ -27,6 +27,8 @@ impl<'a> Decoded<'a> {
             Field::Length => number(packet.wire_length),
             Field::Uid => packet.uid.map_or(Value::Absent, number),
             Field::Gid => packet.gid.map_or(Value::Absent, number),
+            Field::CtState => packet.ct_state.map_or(Value::Absent, number),
+            Field::CtMark => packet.ct_mark.map_or(Value::Absent, number),
             Field::Hwaddr => text(packet.hwaddr),
             Field::Hour => of_time(packet, clock, |(hour, _)| hour),
             Field::Weekday => of_time(packet, clock, |(_, weekday)| weekday),

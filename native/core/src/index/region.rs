@@ -46,6 +46,7 @@ impl Kind {
             | Field::Fragment
             | Field::IpDf
             | Field::TcpFlags
+            | Field::CtState
             | Field::IcmpType
             | Field::IcmpCode
             | Field::Icmpv6Type
@@ -54,6 +55,7 @@ impl Kind {
             | Field::Length
             | Field::Uid
             | Field::Gid
+            | Field::CtMark
             | Field::IpId
             | Field::Ip6Flowlabel
             | Field::Sport

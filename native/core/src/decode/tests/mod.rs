@@ -423,6 +423,8 @@ fn what_the_kernel_said() {
         (Field::Length, Value::Number(80)),
         (Field::Uid, Value::Number(0)),
         (Field::Gid, Value::Absent),
+        (Field::CtState, Value::Number(2)),
+        (Field::CtMark, Value::Absent),
         (Field::Hwaddr, Value::Absent),
         (Field::Hour, Value::Number(22)),
         (Field::Weekday, Value::Number(2)),

@@ -88,6 +88,8 @@ pub(super) fn packet(data: &[u8], wire_length: usize) -> Packet<'_> {
         mark: 7,
         uid: Some(0),
         gid: None,
+        ct_state: Some(2),
+        ct_mark: None,
         hwaddr: None,
         timestamp: None,
         checksum_ready: true,
