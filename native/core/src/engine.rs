@@ -51,7 +51,7 @@ pub struct Desk {
     pub tallies: Arc<Tallies>,
     /// What matched rules want recorded of the last packet, in the order in which they matched.
     pub effects: Vec<Effect>,
-    candidates: index::Scratch,
+    candidates: Option<Box<index::Scratch>>,
     found: literals::Found,
     key: Vec<u8>,
 }
@@ -106,16 +106,33 @@ impl Engine {
     /// Another engine of the same plan, which knows nothing yet.
     #[must_use]
     pub fn fresh(&self, zone: TimeZone) -> Self {
-        Self::with(Arc::clone(&self.plan), Arc::clone(&self.index), Arc::clone(&self.searcher), zone)
+        Self::with(
+            Arc::clone(&self.plan),
+            Arc::clone(&self.index),
+            Arc::clone(&self.searcher),
+            zone,
+        )
     }
 
     fn with(plan: Arc<Plan>, index: Arc<Index>, searcher: Arc<Searcher>, zone: TimeZone) -> Self {
         let sets = plan.sets.iter().map(|set| live_set(set, &plan)).collect();
         let limits = plan.rules.iter().map(|rule| rule.limit.as_ref().map(buckets)).collect();
         let deciders = plan.rules.iter().enumerate().filter(|(_, rule)| rule.flow);
-        let flow_keys = deciders.map(|(i, _)| (i as u32, FlowRule(NEXT_FLOW_RULE.fetch_add(1, Relaxed)))).collect();
+        let flow_keys = deciders
+            .map(|(i, _)| (i as u32, FlowRule(NEXT_FLOW_RULE.fetch_add(1, Relaxed))))
+            .collect();
         let (flows, flow_rules) = (Arc::default(), HashMap::new());
-        let mut engine = Self { plan, index, searcher, sets, zone, limits, flows, flow_rules, flow_keys };
+        let mut engine = Self {
+            plan,
+            index,
+            searcher,
+            sets,
+            zone,
+            limits,
+            flows,
+            flow_rules,
+            flow_keys,
+        };
         engine.know_flow_rules();
         engine
     }
@@ -174,7 +191,7 @@ impl Engine {
         Desk {
             tallies,
             effects: Vec::with_capacity(16),
-            candidates: index::Scratch::default(),
+            candidates: Some(Box::new(self.index.scratch())),
             found: self.searcher.found(),
             key: Vec::with_capacity(128),
         }
@@ -252,7 +269,9 @@ impl Engine {
     /// The same number for all packets of a flow, both directions; flows may share one by accident.
     #[must_use]
     pub fn flow_number(&self, packet: &Packet<'_>) -> u64 {
-        let Ok(decoded) = decode(packet, self.plan.allow) else { return 0 };
+        let Ok(decoded) = decode(packet, self.plan.allow) else {
+            return 0;
+        };
         let (saddr, daddr) = decoded.addresses().unzip();
         let (sport, dport) = decoded.ports().unzip();
         let end = |address: Option<Address>, port: Option<u16>| {
@@ -403,7 +422,8 @@ impl Way<'_, '_, '_> {
     /// Looks at the rules from one on; `answer` is what Python said of that one.
     fn walk(&mut self, first: usize, mut answer: Option<Truth>) -> Outcome {
         let engine = self.engine;
-        let mut candidates = std::mem::take(&mut self.desk.candidates);
+        let taken = self.desk.candidates.take();
+        let mut candidates = taken.unwrap_or_else(|| Box::new(engine.index.scratch()));
         engine.index.look_up(|field| self.view.read(field, 0), &mut candidates);
         let mut from = first;
         let outcome = loop {
@@ -427,7 +447,7 @@ impl Way<'_, '_, '_> {
                 Truth::Unknown(unknown) => break self.undecided(i, unknown),
             }
         };
-        self.desk.candidates = candidates;
+        self.desk.candidates = Some(candidates);
         outcome
     }
 

@@ -8,6 +8,7 @@
 mod choose;
 mod constraints;
 mod dimension;
+mod memo;
 mod region;
 mod vectors;
 
@@ -21,6 +22,7 @@ use crate::value::Value;
 use self::choose::{MOST_DIMENSIONS, choose};
 use self::constraints::Constraints;
 use self::dimension::Dimension;
+use self::memo::{MOST, Memo, Rules, Vectors};
 use self::vectors::{CHUNK_BITS, Chunk, VectorId, WORD_CHUNKS};
 
 /// The matcher of a plan.
@@ -40,6 +42,9 @@ pub struct Scratch {
     all_known: bool,
     chunk: usize,
     candidates: Chunk,
+    /// All candidates, where they are remembered.
+    known: Option<Rules>,
+    memo: Option<Memo>,
 }
 
 impl Default for Scratch {
@@ -50,6 +55,8 @@ impl Default for Scratch {
             all_known: false,
             chunk: usize::MAX,
             candidates: Chunk::EMPTY,
+            known: None,
+            memo: None,
         }
     }
 }
@@ -135,7 +142,12 @@ impl Index {
 
     /// Memory for one thread.
     pub fn scratch(&self) -> Scratch {
-        Scratch::default()
+        // Fewer rules are looked up as fast as a memory.
+        let memo = (self.rules > 2 * CHUNK_BITS || cfg!(test)).then(Memo::new);
+        Scratch {
+            memo,
+            ..Scratch::default()
+        }
     }
 
     /// The fields that [`Self::look_up`] asks for, in this order.
@@ -150,6 +162,7 @@ impl Index {
         scratch.length = 0;
         scratch.all_known = true;
         scratch.chunk = usize::MAX;
+        scratch.known = None;
         for (number, dimension) in self.dimensions.iter().enumerate() {
             let Some(vector) = dimension.vector(&value_of(dimension.field)) else {
                 scratch.all_known = false;
@@ -160,15 +173,46 @@ impl Index {
             if self.rules <= CHUNK_BITS * WORD_CHUNKS {
                 left &= dimension.vectors.summary(vector, 0);
                 if left == 0 {
-                    break;
+                    return;
                 }
             }
         }
+        if scratch.memo.is_some() && scratch.all_known {
+            self.look_up_in_memo(scratch);
+        }
+    }
+
+    fn look_up_in_memo(&self, scratch: &mut Scratch) {
+        let Some(mut memo) = scratch.memo.take() else { return };
+        let mut vectors: Vectors = [0; MOST_DIMENSIONS];
+        for (place, (_, vector)) in vectors.iter_mut().zip(&scratch.vectors[..scratch.length]) {
+            *place = *vector;
+        }
+        scratch.known = memo.recall(&vectors).or_else(|| {
+            let rules = self.few(scratch)?;
+            memo.remember(&vectors, rules);
+            Some(rules)
+        });
+        scratch.memo = Some(memo);
+    }
+
+    /// All candidates, unless they are many.
+    fn few(&self, scratch: &mut Scratch) -> Option<Rules> {
+        let (mut rules, mut count, mut from) = ([0; MOST], 0, 0);
+        while let Some(rule) = self.next(scratch, from) {
+            *rules.get_mut(count)? = rule as u32;
+            (count, from) = (count + 1, rule + 1);
+        }
+        Some((count as u8, rules))
     }
 
     /// The first candidate from a rule on.
     #[inline]
     pub fn next(&self, scratch: &mut Scratch, mut from: usize) -> Option<usize> {
+        if let Some((count, rules)) = &scratch.known {
+            let rules = rules[..usize::from(*count)].iter().map(|rule| *rule as usize);
+            return rules.into_iter().find(|rule| *rule >= from);
+        }
         loop {
             if from / CHUNK_BITS != scratch.chunk {
                 let chunk = self.next_chunk(scratch, from / CHUNK_BITS)?;

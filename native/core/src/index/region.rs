@@ -8,7 +8,7 @@ use crate::plan::{Elements, Plan, Test};
 use crate::value::{Address, Value};
 
 /// Larger address sets stay to be looked up: a class for each of their ranges costs more than it saves.
-const MOST_RANGES: usize = 65_536;
+const MOST_RANGES: usize = 1 << 18;
 
 /// What the values of an indexed field are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
