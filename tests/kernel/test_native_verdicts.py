@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from qfilter.control.messages import Changed, ChangeSet
+from qfilter.control.messages import Change, Changed, ChangeSet
 from qfilter.daemon import Service
 from qfilter.model.report import Report
 from qfilter.model.verdict import Kind
@@ -174,7 +174,7 @@ def test_a_set_fills_from_all_queues_and_stops_in_all(lab: Lab, family: int) -> 
         rules_of(lab, family, "FORWARD -p udp -j NFQUEUE --queue-num 2")
         send_datagrams(lab.client, to, PORT, 40, sources=sources)
         wait_until(lambda: matched(service) == {"known": 40, "new": 40}, "all should be known in that queue")
-        changed = service.change_set(ChangeSet(set="seen", change="delete", elements=(sources[0],)))
+        changed = service.change_set(ChangeSet(set="seen", change=Change.DELETE, elements=(sources[0],)))
         assert isinstance(changed, Changed)
         send_datagrams(lab.client, to, PORT, 1, sources=sources)
         assert server.collect(41) == 41
