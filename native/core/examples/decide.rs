@@ -83,6 +83,8 @@ fn packet(data: &[u8]) -> Packet<'_> {
         hwaddr: None,
         timestamp: None,
         checksum_ready: true,
+        ct_state: None,
+        ct_mark: None,
     }
 }
 
