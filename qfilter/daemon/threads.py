@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
-from qfilter import _native
 from qfilter.daemon.losses import LossWatch
 from qfilter.daemon.recorder import Recorder
 from qfilter.daemon.serving import Ended, Serving, ServingByCall
@@ -18,7 +17,7 @@ from qfilter.errors import QueueError
 from qfilter.model.plan import Plan
 from qfilter.model.report import Report
 from qfilter.queues.base import CountedQueue
-from qfilter.queues.native import NativeQueues, to_packet
+from qfilter.queues.native import NativeQueues, Question
 
 ANSWERERS = 2
 """Threads that ask scapy and predicates: one may wait for something while the other goes on."""
@@ -51,7 +50,7 @@ class ServingByThreads:
         self._stopping = threading.Event()
         self._watch: LossWatch | None = None
         self._threads: list[threading.Thread] = []
-        self._questions: deque[_native.Question] = deque()
+        self._questions: deque[Question] = deque()
         self._missed = 0
 
     @property
@@ -136,10 +135,9 @@ class ServingByThreads:
 
     def _record(self) -> None:
         while events := self._native.events(_BATCH, 0.0 if self._stopping.is_set() else _PATIENCE):
-            for number, fields, row in events:
-                engine = self._engines.get(number, self.engine)
-                packet = None if fields is None else to_packet(fields)
-                self._recorder.verdict(engine, packet, engine.verdict(row, packet))
+            for ended in events:
+                engine = self._engines.get(ended.engine, self.engine)
+                self._recorder.verdict(engine, ended.packet, engine.verdict(ended.verdict, ended.packet))
             if not self._stopping.is_set():
                 break
         lost = self._native.events_lost
@@ -155,9 +153,9 @@ class ServingByThreads:
             self._questions.extend(self._native.questions(_BATCH, _PATIENCE))
             return
         # One by one: a predicate that hangs keeps nobody else's answer back.
-        queue, ticket, number, rule, mark, monotonic, fields = question
-        engine = self._engines.get(number, self.engine)
-        self._native.answer([(queue, ticket, *engine.ask(rule, to_packet(fields, mark), monotonic))])
+        engine = self._engines.get(question.engine, self.engine)
+        answer = engine.ask(question.rule, question.packet, question.asked)
+        self._native.answer([(question.queue, question.ticket, *answer)])
 
 
 def open_serving(plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> Serving:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from qfilter import _native
@@ -18,6 +19,32 @@ from qfilter.model.plan import Plan
 from qfilter.model.verdict import Reason
 from qfilter.netlink.queues import bound_queues, holder
 from qfilter.queues.base import QueueCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of one packet, where it is worth an event."""
+
+    engine: int
+    """The number that `replace` gave; 0 is the first."""
+    packet: Packet | None
+    """None where not more than its id is known."""
+    verdict: _native.Row
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A packet that waits for the truth of a rule's whole match."""
+
+    queue: int
+    ticket: int
+    engine: int
+    rule: int
+    """Its index, in preorder."""
+    packet: Packet
+    """With the mark that rules before have given it."""
+    asked: int
+    """Monotonic nanoseconds: when the packet was judged first."""
 
 
 class NativeQueue:
@@ -122,21 +149,27 @@ class NativeQueues:
         """Events that nobody read in time."""
         return self._server.events_lost
 
-    def events(self, most: int, patience: float) -> list[_native.Recorded]:
-        """Events that wait, after waiting `patience` seconds for the first."""
-        return self._server.events(most, patience)
+    def events(self, most: int, patience: float) -> list[Ended]:
+        """What became of packets, after waiting `patience` seconds for the first."""
+        found = self._server.events(most, patience)
+        return [Ended(number, None if fields is None else _packet(fields), row) for number, fields, row in found]
 
-    def questions(self, most: int, patience: float) -> list[_native.Question]:
+    def questions(self, most: int, patience: float) -> list[Question]:
         """Questions that wait, after waiting `patience` seconds for the first."""
-        return self._server.questions(most, patience)
+        return [_question(*each) for each in self._server.questions(most, patience)]
 
     def answer(self, answers: list[tuple[int, int, bool | int, str]]) -> None:
         """Queue, ticket, and what is true: true, false, or the number of a cause with its words."""
         self._server.answer(answers)
 
 
-def to_packet(fields: Mapping[str, Any], mark: int | None = None) -> Packet:
-    """A packet of an event or a question, with another mark."""
+def _question(
+    queue: int, ticket: int, engine: int, rule: int, mark: int, asked: int, fields: Mapping[str, Any]
+) -> Question:
+    return Question(queue, ticket, engine, rule, replace(_packet(fields), mark=mark), asked)
+
+
+def _packet(fields: Mapping[str, Any]) -> Packet:
     hwaddr = fields["hwaddr"]
     return Packet(
         data=fields["data"],
@@ -146,7 +179,7 @@ def to_packet(fields: Mapping[str, Any], mark: int | None = None) -> Packet:
         oifname=_text(fields["oifname"]),
         physin=_text(fields["physin"]),
         physout=_text(fields["physout"]),
-        mark=fields["mark"] if mark is None else mark,
+        mark=fields["mark"],
         uid=fields["uid"],
         gid=fields["gid"],
         ct_state=fields["ct_state"],

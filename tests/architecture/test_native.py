@@ -20,6 +20,7 @@ MAY_NOT_DEPEND_ON = {
     "python": set[str](),
 }
 INPUT_OUTPUT = re.compile(r"\bstd::(env|fs|io|os|process|thread)\b|\b(TcpListener|TcpStream|UdpSocket)\b")
+UNIT_TESTS = re.compile(r"\n#\[cfg\(test\)\]\n(?:pub\(\w+\) )?mod tests \{")
 UNSAFE = re.compile(r"^[^/]*\bunsafe\b(?!_code)", re.MULTILINE)
 
 
@@ -32,7 +33,7 @@ def shipped(crate: Path) -> Iterator[str]:
     """The sources without unit tests, which stand at the end of a file or in a module `tests`."""
     for path in sorted((crate / "src").rglob("*.rs")):
         if "tests" not in {path.stem, path.parent.name}:
-            yield path.read_text().partition("\n#[cfg(test)]\nmod tests {")[0]
+            yield UNIT_TESTS.split(path.read_text())[0]
 
 
 def breaches(native: Path) -> Iterator[str]:
