@@ -76,7 +76,7 @@ impl Server {
         deadline: Option<f64>,
     ) -> PyResult<Self> {
         let links = Arc::new(Links::open().map_err(refused)?);
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpus = cpus()?;
         let mut bound = Vec::new();
         for number in first..=last {
             let settings = Settings {
@@ -87,7 +87,7 @@ impl Server {
                 conntrack,
                 waiting: (length / 2) as usize,
                 deadline: deadline.map(Duration::from_secs_f64),
-                cpu: (first < last).then(|| usize::from(number - first) % cpus),
+                cpu: cpus.iter().rev().nth(usize::from(number - first) % cpus.len()).copied(),
                 ..Settings::new(number)
             };
             bound.push((number, Queue::open(settings, Arc::clone(&links)).map_err(refused)?));
@@ -280,6 +280,16 @@ fn asked<'py>(py: Python<'py>, question: &Question) -> PyResult<Asked<'py>> {
         *monotonic,
         packet.to_python(py)?,
     ))
+}
+
+/// The CPUs that this process may run on. Queues take them from the last one down: interrupts like the first.
+///
+/// A thread that stays where it is is not woken on the CPU of whoever sends, to share it, while another is idle.
+fn cpus() -> PyResult<Vec<usize>> {
+    let allowed = rustix::thread::sched_getaffinity(None).map_err(std::io::Error::from)?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .collect())
 }
 
 /// The first that comes in time, and as many more as are there.
