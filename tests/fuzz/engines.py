@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, tzinfo
 
 from qfilter.compiler import portable_plan
 from qfilter.compiler.encode import encode
@@ -16,6 +17,9 @@ from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.verdict import Verdict
 
+compared = Counter[str]()
+"""How many verdicts and how many fields of packets both have been asked for, in this process."""
+
 
 @dataclass
 class Both:
@@ -24,17 +28,19 @@ class Both:
     policy: Policy
     now: int = 0
     """Monotonic nanoseconds."""
+    zone: tzinfo = UTC
     native: NativeEngine = field(init=False)
     reference: ReferenceEngine = field(init=False)
 
     def __post_init__(self) -> None:
-        clock = Clock(monotonic=lambda: self.now, wall=lambda: 0.0, timezone=UTC)
+        clock = Clock(monotonic=lambda: self.now, wall=lambda: 0.0, timezone=self.zone)
         self.native = NativeEngine(self.policy, encode(portable_plan(self.policy)), clock)
         self.reference = ReferenceEngine(self.policy, clock)
 
     def decide(self, packet: Packet) -> Verdict:
         """What both say of a packet; raises AssertionError with both verdicts when they differ."""
         expected, found = self.reference.decide(packet), self.native.decide(packet)
+        compared["verdicts"] += 1
         assert found == expected, f"\nnative    {found}\nreference {expected}\n{packet}"
         return found
 
@@ -53,6 +59,7 @@ class Both:
         for name in FIELDS:
             for depth in range(MAX_DEPTH + 1):
                 expected, found = view.read(name, depth), self.native.read(packet, name, depth)
+                compared["fields"] += 1
                 assert found == expected, (
                     f"{'inner.' * depth}{name}: native {found!r}, reference {expected!r}\n{packet}"
                 )
