@@ -101,11 +101,11 @@ fn packets() -> Vec<Vec<u8>> {
     };
     let cut = udp(b"needles")[..30].to_vec();
     vec![
-        udp(b"never mind, a needle"),
-        udp(&[b'n'; 200]),
         udp(b""),
         vec![0x45; 3],
         cut,
+        udp(&[b'n'; 200]),
+        udp(b"never mind, a needle"),
     ]
 }
 
