@@ -24,7 +24,7 @@ ANSWERERS = 2
 _BATCH = 256
 """Events or questions at once."""
 _REMEMBERED = 8
-"""Policies whose rules are known by name, the one in force among them."""
+"""Policies at least whose events can be told, the one in force among them."""
 _PATIENCE = 0.2
 """Seconds without any, after which a thread looks around."""
 _FAREWELL = 2 * _PATIENCE
@@ -44,7 +44,7 @@ class ServingByThreads:
         undo.callback(self._native.stop, 0.0)
         self._engines = {0: engine}
         self._counting = {0: engine}
-        self._retired: list[tuple[str, str, int, int]] = []
+        self._retired: dict[tuple[str, str], tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._stopping = threading.Event()
@@ -103,25 +103,37 @@ class ServingByThreads:
         assert isinstance(engine, NativeEngine)
         self._native.configure(plan)
         with self._lock:
-            number = self._native.replace(engine.core)
-            self._engines[number] = self.engine = engine
-            self._counting[number] = engine
-            # Events and questions of the policies before may still be on their way here.
-            self._engines.pop(number - _REMEMBERED, None)
+            number = max(self._engines) + 1
+            # Before its first question can be here: it is about this engine's rules and no other's.
+            self._engines[number] = self._counting[number] = engine
+            given = self._native.replace(engine.core)
+            assert given == number
+            self.engine = engine
+            self._settle()
+            # Events of engines that judge no more may still be on their way here.
+            for old in [each for each in self._engines if each <= number - _REMEMBERED and each not in self._counting]:
+                del self._engines[old]
 
     def report(self) -> Report:
         """See Serving."""
         with self._lock:
+            self._settle()
             tallies = Tallies(self.engine.policy)
-            for number, engine in list(self._counting.items()):
-                final = self._native.retire(number)
-                if final is not None:
-                    self._retired += engine.rows(final)
-                    del self._counting[number]
-                else:
-                    tallies.absorb(engine.rows(self._native.totals(number)))
-            tallies.absorb(self._retired)
-        return tallies.report(self.engine.set_tallies())
+            for number, engine in self._counting.items():
+                tallies.absorb(engine.rows(self._native.totals(number)))
+            tallies.absorb((*named, *counts) for named, counts in self._retired.items())
+            return tallies.report(self.engine.set_tallies())
+
+    def _settle(self) -> None:
+        """Takes over what was counted with engines that judge no more: none of their packets waits either."""
+        for number, engine in list(self._counting.items()):
+            final = self._native.retire(number)
+            if final is None:
+                continue
+            del self._counting[number]
+            for what, name, packets, size in engine.rows(final):
+                before = self._retired.get((what, name), (0, 0))
+                self._retired[what, name] = (before[0] + packets, before[1] + size)
 
     def _work(self, work: Callable[[], None], look: Callable[[], None] | None, ended: Ended) -> None:
         try:
@@ -136,8 +148,11 @@ class ServingByThreads:
     def _record(self) -> None:
         while events := self._native.events(_BATCH, 0.0 if self._stopping.is_set() else _PATIENCE):
             for ended in events:
-                engine = self._engines.get(ended.engine, self.engine)
-                self._recorder.verdict(engine, ended.packet, engine.verdict(ended.verdict, ended.packet))
+                engine = self._engines.get(ended.engine)
+                if engine is None:
+                    self._recorder.miss(1)
+                else:
+                    self._recorder.verdict(engine, ended.packet, engine.verdict(ended.verdict, ended.packet))
             if not self._stopping.is_set():
                 break
         lost = self._native.events_lost
@@ -153,9 +168,11 @@ class ServingByThreads:
             self._questions.extend(self._native.questions(_BATCH, _PATIENCE))
             return
         # One by one: a predicate that hangs keeps nobody else's answer back.
-        engine = self._engines.get(question.engine, self.engine)
-        answer = engine.ask(question.rule, question.packet, question.asked)
-        self._native.answer([(question.queue, question.ticket, *answer)])
+        engine = self._engines.get(question.engine)
+        # An engine that judges no more has no packet that waits: this one's came too late.
+        if engine is not None:
+            answer = engine.ask(question.rule, question.packet, question.asked)
+            self._native.answer([(question.queue, question.ticket, *answer)])
 
 
 def open_serving(plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> Serving:

@@ -284,3 +284,26 @@ def test_who_waits_goes_on_with_the_policy_that_it_met(world: Lab, gate: Gate, p
         assert heard(asked, 1) == ["old"]
         wait_until(lambda: packets(service) == {"asked": 1, "denied": 1}, "both should be decided")
     assert gate.asked == ["old"]
+
+
+def test_a_question_is_about_the_rules_of_its_own_policy_however_late(
+    world: Lab, gate: Gate, policy_file: PolicyFile
+) -> None:
+    """Nobody has time for it while ten policies come whose rule in that place matches it."""
+    other = policy_file(POLICY.replace("python: test.gate", "ttl: {gt: 1}"))
+    text = POLICY.replace("length: 8", "length: 100")
+    hanging = [f"hangs {number}" for number in range(threads.ANSWERERS)]
+    gate.tell(False, "late")
+    with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, text) as service:
+        for word in hanging:
+            say(world, ASKED, [word])
+        gate.wait_for(*hanging)
+        say(world, ASKED, ["late"])
+        for _ in range(10):
+            assert isinstance(service.reload(str(other)), Reloaded)
+        say(world, ASKED, ["new"])
+        assert heard(asked, 1) == ["new"]
+        gate.tell(True, *hanging)
+        assert sorted(heard(asked, 3)) == [*hanging, "new"]
+        wait_until(lambda: packets(service) == {"asked": 3, "denied": 1}, "the late one should be decided")
+    assert gate.asked[-1] == "late"
