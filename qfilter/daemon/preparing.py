@@ -1,4 +1,9 @@
-"""Before anything is in force: what this machine can do, the policy's own tests, its plan, and an engine."""
+"""Before anything is in force: what this machine can do, the policy's own tests, its plan, and an engine.
+
+The reference engine and the tests are loaded for who wants them: they bring scapy, which is 26 MiB and half a second.
+"""
+
+# ruff: noqa: PLC0415 - modules are imported inside functions
 
 from __future__ import annotations
 
@@ -11,11 +16,9 @@ from qfilter.compiler import compile_policy, encode, needs_conntrack, portable_p
 from qfilter.engine.base import Engine
 from qfilter.engine.clock import Clock
 from qfilter.engine.native import NativeEngine
-from qfilter.engine.reference import ReferenceEngine
-from qfilter.engine.selftest import run_tests
 from qfilter.errors import PolicyError, UnsupportedError
 from qfilter.fields import CONNTRACK
-from qfilter.model.plan import Capabilities, Plan
+from qfilter.model.plan import Capabilities, Place, Plan
 from qfilter.model.policy import Backend, Policy, Target
 from qfilter.netlink.capabilities import queue_flags
 from qfilter.netlink.nfnetlink import ALL_FLAGS, ConfigFlag
@@ -35,8 +38,14 @@ class EngineName(StrEnum):
 def engine_maker(name: EngineName, policy: Policy) -> Callable[[Clock | None], Engine]:
     """Makes engines of a policy, each with sets, limits, flows and counts of its own; the policy is compiled once."""
     if name is EngineName.REFERENCE:
+        from qfilter.engine.reference import ReferenceEngine
+
         return partial(ReferenceEngine, policy)
-    return NativeEngine(policy, encode(portable_plan(policy))).fresh
+    plan = portable_plan(policy)
+    made = NativeEngine(policy, encode(plan))
+    if Place.PYTHON in plan.places.values():
+        made.ready()
+    return made.fresh
 
 
 def capabilities(policy: Policy, *, install: bool = True) -> Capabilities:
@@ -67,7 +76,15 @@ def prepare(
     engine: EngineName = EngineName.NATIVE,
 ) -> Plan:
     """The plan of a policy for this machine. Raises PolicyError also when one of the policy's own tests fails."""
-    failures = run_tests(policy, make=engine_maker(engine, policy)).failures
+    make = engine_maker(engine, policy)
+    if policy.tests:
+        _test(policy, make)
+    return compile_policy(policy, capabilities(policy, install=install), install=install, backend=backend)
+
+
+def _test(policy: Policy, make: Callable[[Clock | None], Engine]) -> None:
+    from qfilter.engine.selftest import run_tests
+
+    failures = run_tests(policy, make=make).failures
     if failures:
         raise PolicyError([failure.diagnostic() for failure in failures])
-    return compile_policy(policy, capabilities(policy, install=install), install=install, backend=backend)

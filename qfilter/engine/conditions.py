@@ -10,7 +10,7 @@ from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
-from qfilter.engine.describe import printable, subject
+from qfilter.engine.describe import in_words, subject
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, missing, read_scapy
@@ -119,12 +119,3 @@ def _attempt(ask: Callable[[], T]) -> T | Unknown:
         return ask()
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not become "no match"
         return Unknown(Reason.ERROR, in_words(error))
-
-
-def in_words(error: Exception) -> str:
-    """An exception as the detail of the cause `error`. Never raises, whatever the exception does."""
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - foreign code again
-        said = "it has no words"
-    return printable(f"{type(error).__name__}: {said}")

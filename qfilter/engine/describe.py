@@ -122,6 +122,15 @@ def printable(words: str) -> str:
     return shown + ("..." if len(words) > _WORDS else "")
 
 
+def in_words(error: Exception) -> str:
+    """An exception as the detail of the cause `error`. Never raises, whatever the exception does."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - foreign code again
+        said = "it has no words"
+    return printable(f"{type(error).__name__}: {said}")
+
+
 def _names(field: str) -> dict[int, str]:
     row = FIELDS.get(field)
     names: dict[int, str] = {}

@@ -12,8 +12,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from qfilter.engine.clock import Clock
-from qfilter.engine.conditions import View, in_words
+from qfilter.engine.conditions import View
 from qfilter.engine.decode import decode
+from qfilter.engine.describe import in_words
 from qfilter.engine.flows import Flows
 from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
@@ -103,7 +104,7 @@ class ReferenceEngine:
 
     def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
         """A packet in five fields, for events."""
-        return summary(self.view(packet))
+        return summary(self.view(packet).read)
 
     def report(self) -> Report:
         """What has been counted, since the first engine that this one inherited from."""

@@ -52,8 +52,9 @@ class Both:
         assert self.native.report() == self.reference.report()
 
     def read_all(self, packet: Packet) -> None:
-        """Every field of a packet that is not malformed, through all tunnels."""
+        """Every field of a packet that is not malformed, through all tunnels; of any packet its summary."""
         view = self.reference.view(packet)
+        assert self.native.summary(packet) == self.reference.summary(packet), packet
         if view.decoded.malformed:
             return
         for name in FIELDS:
