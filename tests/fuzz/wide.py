@@ -11,6 +11,7 @@ from dataclasses import replace
 from random import Random
 
 from qfilter.errors import PolicyError
+from qfilter.fields import FIELDS
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
@@ -118,6 +119,8 @@ _KEYS: dict[str, Made] = {
     "uid": _numbers(0, 3),
     "hour": _numbers(0, 23),
     "weekday": _of("monday", {"not": "thursday"}),
+    "ct.state": _of("established", ["new", "related"], {"not": "invalid"}),
+    "ct.mark": _numbers(0, 3, "0x1/0x1"),
     "gre.key": _of(0, {"not": 1}),
     "payload": _payloads,
     "bytes": _bytes,
@@ -242,6 +245,8 @@ def _packet(random: Random) -> Packet:
         mark=random.choice([0, 0, 1, 2, 8]),
         uid=random.choice([None, 0, 2]),
         timestamp=random.choice([None, random.uniform(0, 4e9)]),
+        ct_state=random.choice([None, *FIELDS["ct.state"].names.values()]),
+        ct_mark=random.choice([None, 0, 1, 2]),
         checksum_ready=random.random() < 0.8,
     )
 
