@@ -69,9 +69,14 @@ class ServingByThreads:
         def look() -> None:
             if self._ending.is_set():
                 return
-            watch.look()
-            if failure := self._native.failure:
-                raise QueueError("serve the queues", failure)
+            try:
+                watch.look()
+                if failure := self._native.failure:
+                    raise QueueError("serve the queues", failure)
+            except QueueError:
+                # They may have been let go while they were looked at.
+                if not self._ending.is_set():
+                    raise
 
         self._watch = watch
 
