@@ -8,6 +8,7 @@ import msgpack
 
 from qfilter.compiler import encode
 from qfilter.compiler.places import reasons
+from qfilter.engine.native import NativeEngine, Structure
 from qfilter.events.line import Style, visible
 from qfilter.model.plan import Place, Plan
 from qfilter.model.policy import Exempt, Policy
@@ -28,7 +29,9 @@ def lines(plan: Plan, style: Style) -> Iterator[str]:
     yield from _rules(plan, policy.rules, style)
     python = places.count(Place.PYTHON)
     yield f"total    {len(places):,} rules: {len(places) - python:,} native, {python:,} with Python"
-    yield f"document {len(encode(plan)):,} bytes"
+    document = encode(plan)
+    yield f"document {len(document):,} bytes"
+    yield from _matcher(NativeEngine(policy, document).structure())
 
 
 def decoded(plan: Plan) -> object:
@@ -57,6 +60,16 @@ def _rules(plan: Plan, siblings: tuple[Rule, ...], style: Style, depth: int = 1)
         place = f"{plan.places[rule.id]}: {visible(why)}" if why else f"{plan.places[rule.id]}"
         yield f"{'  ' * depth}{visible(rule.id)} at {visible(rule.at)} {style(place, 'dim')}"
         yield from _rules(plan, rule.rules, style, depth + 1)
+
+
+def _matcher(structure: Structure) -> Iterator[str]:
+    """How the native engine finds the rules that a packet can match."""
+    fields = ", ".join(each.field for each in structure.dimensions)
+    yield f"matcher  {structure.bytes:,} bytes; rules are found by {fields}"
+    for each in structure.dimensions:
+        yield f"  {each.field}: {each.classes:,} classes of values, {each.vectors:,} vectors of rules"
+    if structure.residual:
+        yield f"  asked of what they leave: {', '.join(structure.residual)}"
 
 
 def _without_bytes(value: object) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import partial
 from importlib import import_module
@@ -39,6 +39,31 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000_000
 _FIELDS = {name: index for index, name in enumerate(FIELDS)}
 _KINDS, _REASONS, _ANSWERS = tuple(Kind), tuple(Reason), tuple(RejectWith)
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A field whose values say which rules a packet can match at all."""
+
+    field: str
+    classes: int
+    """Of values, between which no rule distinguishes."""
+    vectors: int
+    """Different sets of rules that a class leaves."""
+    chunks: int
+    """Different parts of 512 rules in those."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The index of a policy's rules."""
+
+    bytes: int
+    dimensions: tuple[Dimension, ...]
+    """In the order in which they are looked at."""
+    residual: tuple[str, ...]
+    """Fields that are asked of the rules that are left."""
 
 
 class NativeEngine:
@@ -98,6 +123,11 @@ class NativeEngine:
             return unknown
         assert isinstance(value, bytes | tuple)
         return Partial(value, length, unknown)
+
+    def structure(self) -> Structure:
+        """What the core's index of rules is made of."""
+        size, dimensions, residual = self.core.structure()
+        return Structure(size, tuple(Dimension(*each) for each in dimensions), tuple(residual))
 
     def report(self) -> Report:
         """What has been counted by call, since the first engine that this one inherited from."""

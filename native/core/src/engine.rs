@@ -173,6 +173,12 @@ impl Engine {
         self.know_flow_rules();
     }
 
+    /// What its index of rules is made of.
+    #[must_use]
+    pub fn structure(&self) -> index::Structure {
+        self.index.structure()
+    }
+
     /// The policy's sets, in its order.
     #[must_use]
     pub fn sets(&self) -> &[LiveSet] {

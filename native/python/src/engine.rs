@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyInt};
 use qfilter_core::conditions::MAX_DEPTH;
 use qfilter_core::engine::{self, Desk, Now, Outcome};
 use qfilter_core::fields::Field;
+use qfilter_core::index::DimensionStructure;
 use qfilter_core::malformed::CODES;
 use qfilter_core::plan::Plan;
 use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
@@ -72,7 +73,10 @@ impl Engine {
     fn fresh(&self, zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let engine = self.engine.fresh(time_zone(zone)?);
         let desk = Mutex::new(Box::new(engine.desk()));
-        Ok(Self { engine: Arc::new(engine), desk })
+        Ok(Self {
+            engine: Arc::new(engine),
+            desk,
+        })
     }
 
     /// Judges a packet at a moment: monotonic nanoseconds and seconds since the epoch.
@@ -119,6 +123,18 @@ impl Engine {
         let engine = engine.ok_or_else(|| PyValueError::new_err("an engine in use inherits nothing"))?;
         engine.inherit(&former.engine, &kept);
         Ok(())
+    }
+
+    /// What the index of rules is made of: its bytes, by dimension the field, classes, vectors, chunks and bytes, and the
+    /// fields that rules test and that are left to them.
+    fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<&'static str>) {
+        let structure = self.engine.structure();
+        let row = |dimension: &DimensionStructure| {
+            let DimensionStructure { field, classes, vectors, chunks, bytes } = *dimension;
+            (field.name(), classes, vectors, chunks, bytes)
+        };
+        let left = structure.residual.iter().map(|field| field.name()).collect();
+        (structure.bytes, structure.dimensions.iter().map(row).collect(), left)
     }
 
     /// What was counted by call.
@@ -203,6 +219,9 @@ fn reading(value: Value<'_>) -> Reading {
         Value::PartialNumbers { known, rest } => (Some(numbers(known)), why(rest), None),
     }
 }
+
+/// Field, classes, vectors, chunks and bytes.
+type DimensionRow = (&'static str, usize, usize, usize, usize);
 
 /// Packets and bytes.
 type Pairs = Vec<(u64, u64)>;

@@ -38,7 +38,11 @@ impl InForce {
     pub fn new(engine: Arc<Engine>, number: u64) -> Self {
         // Before any thread has counted there are zeros.
         let tallies = Mutex::new(vec![engine.desk().tallies]);
-        Self { engine, number, tallies }
+        Self {
+            engine,
+            number,
+            tallies,
+        }
     }
 
     fn desk(&self) -> Desk {
