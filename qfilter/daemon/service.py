@@ -27,6 +27,7 @@ from qfilter.control.orders import Orders
 from qfilter.control.place import listening
 from qfilter.control.server import ControlServer
 from qfilter.daemon.losses import LOOK_EVERY, Losses, LossWatch
+from qfilter.daemon.memory import give_back
 from qfilter.daemon.preparing import EngineName, engine_maker, prepare
 from qfilter.daemon.recorder import Recorder
 from qfilter.daemon.serving import Serving
@@ -72,6 +73,7 @@ class Service:
         self._control = control
         self._engine_name = engine
         self._engine = engine_maker(engine, plan.policy)(None)
+        give_back()
         self._serving: Serving | None = None
         self._losses: LossWatch | None = None
         self._changing = threading.Lock()
@@ -308,6 +310,7 @@ class Service:
         if self._serving is not None:
             self._serving.switch(plan, engine)
         self.plan, self._engine, self._since = plan, engine, time.time()
+        give_back()
 
     def _install(self, rules: KernelRules) -> None:
         if rules != self._installed:

@@ -22,7 +22,7 @@ from qfilter.engine.clock import Clock
 from qfilter.engine.describe import in_words
 from qfilter.engine.sets import Digest, Element
 from qfilter.engine.summary import summary
-from qfilter.engine.tallies import Tallies, all_rules, counter_names
+from qfilter.engine.tallies import Row, Tallies, all_rules, counter_names
 from qfilter.engine.value import ABSENT, Known, Partial, Unknown, Value
 from qfilter.errors import Position
 from qfilter.fields import FIELDS, Field, Type
@@ -78,20 +78,23 @@ class NativeEngine:
         self.core = _native.Engine(document, _zone(self._clock.timezone))
         self._rules = tuple(all_rules(policy.rules))
         self._sets = {name: index for index, name in enumerate(policy.sets)}
-        self._former: tuple[NativeEngine, ...] = ()
+        self._former: NativeEngine | None = None
+        self._earlier: dict[tuple[str, str], tuple[int, int]] = {}
+        """Packets and bytes that engines before the former one counted by call."""
 
     def fresh(self, clock: Clock | None = None) -> Self:
         """Another engine of the same policy, with sets, limits, flows and counts of its own."""
         other = copy(self)
         other._clock = clock or Clock()
         other.core = self.core.fresh(_zone(other._clock.timezone))
-        other._former = ()
+        other._former, other._earlier = None, {}
         return other
 
     def inherit(self, former: NativeEngine, flows: Mapping[str, Position]) -> None:
         """Take over what `former` knows by name, see `engine.base.Engine`."""
         self.core.inherit(former.core, set(flows))
-        self._former = (*former._former, former)
+        former._settle()
+        self._former = former
 
     def decide(self, packet: Packet) -> Verdict:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
@@ -132,17 +135,32 @@ class NativeEngine:
     def report(self) -> Report:
         """What has been counted by call, since the first engine that this one inherited from."""
         tallies = Tallies(self.policy)
-        for engine in (*self._former, self):
-            tallies.absorb(engine.rows(engine.core.totals()))
+        tallies.absorb(self._counted())
         return tallies.report(self.set_tallies())
+
+    def _counted(self) -> Iterator[Row]:
+        """What this engine and those before it have counted by call."""
+        yield from ((*named, *counts) for named, counts in self._earlier.items())
+        if self._former is not None:
+            yield from self._former._counted()
+        yield from self.rows(self.core.totals())
+
+    def _settle(self) -> None:
+        """Take over the counts of the former engine, which judges no more, and let go of it."""
+        if self._former is None:
+            return
+        for what, name, packets, size in self._former._counted():
+            before = self._earlier.get((what, name), (0, 0))
+            self._earlier[what, name] = (before[0] + packets, before[1] + size)
+        self._former = None
 
     def set_tallies(self) -> Mapping[str, SetTally]:
         """What is in the dynamic sets beside the elements of the file."""
         now = self._clock.monotonic()
         return {name: self._set_tally(name, now) for name, each in self.policy.sets.items() if each.dynamic}
 
-    def rows(self, totals: _native.Totals) -> Iterator[tuple[str, str, int, int]]:
-        """What the core has counted for this policy, as `Tallies.absorb` takes it: what, name, packets and bytes."""
+    def rows(self, totals: _native.Totals) -> Iterator[Row]:
+        """What the core has counted for this policy, as `Tallies.absorb` takes it."""
         rules, counters, defaults, causes, kinds, malformed = totals
         named: tuple[tuple[str, Iterable[str], _native.Tallies], ...] = (
             ("rule", (rule.id for rule in self._rules), rules),

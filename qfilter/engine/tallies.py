@@ -11,6 +11,9 @@ from qfilter.model.report import OutcomeTally, Report, RuleTally, SetTally, Tall
 from qfilter.model.rule import Count, Rule
 from qfilter.model.verdict import CAUSES, Decision, Kind, Reason, Verdict
 
+Row = tuple[str, str, int, int]
+"""What was counted: a kind of thing such as `rule`, its name, packets and bytes."""
+
 
 def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
     """Rules and the rules inside them, in file order."""
@@ -55,8 +58,8 @@ class Tallies:
         self._cells |= {key: cell for key, cell in former._cells.items() if key in self._cells}
         self._malformed = former._malformed
 
-    def absorb(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
-        """Add what was counted elsewhere: what, name, packets and bytes. Names that the policy lacks are left out."""
+    def absorb(self, rows: Iterable[Row]) -> None:
+        """Add what was counted elsewhere. Names that the policy lacks are left out."""
         for what, name, packets, size in rows:
             if what == "malformed":
                 self._malformed[name] += packets
