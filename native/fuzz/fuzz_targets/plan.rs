@@ -12,7 +12,7 @@ use qfilter_core::plan::Plan;
 use qfilter_core::value::Truth;
 use qfilter_fuzz::{NOW, engine, nodes, packet};
 
-/// Packets as `qfilter_fuzz::packet` takes them: TCP, UDP, a fragment, ICMPv6 behind an extension header, a tunnel.
+/// Packets as `qfilter_fuzz::packet` takes them: TCP, UDP, a fragment, `ICMPv6` behind an extension header, a tunnel.
 const PACKETS: [&[u8]; 6] = [
     b"\x7f\x01\0\0\x45\0\0\x2e\0\x07\0\0\x40\x06\0\0\xc0\0\x02\x01\xc6\x33\x64\x01\x04\0\0\x50\0\0\0\x09\0\0\0\0\x50\x02\x02\0\0\0\0\0GET / ",
     b"\x00\x13\0\0\x45\0\0\x1f\0\x07\0\0\x40\x11\0\0\xc0\0\x02\x01\xc6\x33\x64\x01\x04\0\0\x35\0\x0b\0\0abc",
@@ -49,7 +49,7 @@ fuzz_target!(|document: &[u8]| {
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     match nodes::exchanged(&data[..size], seed) {
-        Some(changed) if seed % 8 != 0 && changed.len() <= max_size => {
+        Some(changed) if !seed.is_multiple_of(8) && changed.len() <= max_size => {
             data[..changed.len()].copy_from_slice(&changed);
             changed.len()
         }
