@@ -11,7 +11,7 @@ use crate::ranges::{Number, Ranges};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct Document<'a> {
     version: u32,
     fields: Vec<String>,
     allow: Vec<String>,
@@ -19,7 +19,8 @@ struct Document {
     on_failure: [bool; 8],
     deadline: Option<i64>,
     mark_mask: u32,
-    addresses: Vec<PackedAddresses>,
+    #[serde(borrow)]
+    addresses: Vec<PackedAddresses<'a>>,
     sets: Vec<Set>,
     counters: Vec<String>,
     rules: Vec<Rule>,
@@ -27,9 +28,11 @@ struct Document {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PackedAddresses {
-    v4: serde_bytes::ByteBuf,
-    v6: serde_bytes::ByteBuf,
+struct PackedAddresses<'a> {
+    #[serde(borrow)]
+    v4: &'a serde_bytes::Bytes,
+    #[serde(borrow)]
+    v6: &'a serde_bytes::Bytes,
 }
 
 impl Plan {
@@ -144,10 +147,10 @@ fn within(index: usize, length: usize, what: &str) -> Result<(), String> {
     }
 }
 
-fn unpack(packed: &PackedAddresses) -> Result<Addresses, String> {
+fn unpack(packed: &PackedAddresses<'_>) -> Result<Addresses, String> {
     Ok(Addresses {
-        v4: unpacked(&packed.v4, |bytes: [u8; 4]| u32::from_be_bytes(bytes))?,
-        v6: unpacked(&packed.v6, |bytes: [u8; 16]| u128::from_be_bytes(bytes))?,
+        v4: unpacked(packed.v4, |bytes: [u8; 4]| u32::from_be_bytes(bytes))?,
+        v6: unpacked(packed.v6, |bytes: [u8; 16]| u128::from_be_bytes(bytes))?,
     })
 }
 
