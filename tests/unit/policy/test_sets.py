@@ -12,6 +12,7 @@ from qfilter.errors import PolicyError
 from qfilter.model.match import Addresses, Ranges
 from qfilter.model.policy import Policy, SetDefinition, SetType, Strings
 from qfilter.policy.load import loads
+from qfilter.policy.sources import MAX_BYTES, MAX_LIST_BYTES
 
 HEAD = "version: 1\ndefault: {input: drop}\n"
 FIELD = {"address": "saddr", "port": "dport", "number": "ttl", "string": "iifname"}
@@ -132,4 +133,20 @@ def test_a_hundred_thousand_entries(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert isinstance(found, Addresses)
     assert len(found.v4) + len(found.v6) == 100_000
-    assert peak < 100 << 20
+    assert peak < 10 << 20
+
+
+def test_a_list_may_be_longer_than_a_policy(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"192.0.2.1".ljust(MAX_BYTES + 1))
+    assert one("file: list.txt", "address", tmp_path).elements == Addresses(v4=[(0xC0000201, 0xC0000201)])
+    (tmp_path / "list.txt").write_bytes(b"192.0.2.1".ljust(MAX_LIST_BYTES + 1))
+    (line,) = said("file: list.txt", "address", tmp_path)
+    assert line == "policy.yaml:3:33: error: the file has more than 67,108,864 bytes"
+
+
+def test_what_is_wrong_is_shown_in_its_line(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("192.0.2.1 # é\r\n\t192.0.2.256 # no\n")
+    with pytest.raises(PolicyError) as caught:
+        policy("file: list.txt", "address", tmp_path)
+    (found,) = caught.value.diagnostics
+    assert (found.source, found.at.line, found.at.column, found.width) == ("\t192.0.2.256 # no", 2, 2, 11)
