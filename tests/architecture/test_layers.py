@@ -41,7 +41,7 @@ LAYERS = "rooms import only what is below them"
         ("attic.py", "", LAYERS),
         # the extension, for any file but a room's native.py
         ("engine/intruder.py", "from qfilter import _native", LAYERS),
-        ("policy/native.py", "from qfilter._native import VERSION", LAYERS),
+        ("firewall/native.py", "from qfilter._native import VERSION", LAYERS),
         # tools that only some rooms may use
         ("policy/intruder.py", "import scapy.all", "scapy stays in engine and scapy_layers"),
         ("fields.py", "def f() -> None: from scapy import packet", "scapy stays in engine and scapy_layers"),

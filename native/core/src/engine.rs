@@ -288,11 +288,10 @@ impl Engine {
         (end(saddr, sport) ^ end(daddr, dport)).wrapping_add(decoded.protocol().map_or(0, u64::from))
     }
 
-    /// Counts a packet of so many bytes that did not even reach the engine.
-    pub fn count_error(&self, length: u64, tallies: &Tallies) {
-        let failure = self.failure(Cause::Error, Detail::None);
-        tallies.add_kind(failure.decision.kind, length);
-        tallies.add_cause(Cause::Error, length);
+    /// Counts a packet of so many bytes that got the outcome of a cause without having reached the engine.
+    pub fn count_failure(&self, cause: Cause, length: u64, tallies: &Tallies) {
+        tallies.add_kind(self.failure(cause, Detail::None).decision.kind, length);
+        tallies.add_cause(cause, length);
     }
 
     fn way<'e, 'a, 'd>(

@@ -130,7 +130,13 @@ impl Engine {
     fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<&'static str>) {
         let structure = self.engine.structure();
         let row = |dimension: &DimensionStructure| {
-            let DimensionStructure { field, classes, vectors, chunks, bytes } = *dimension;
+            let DimensionStructure {
+                field,
+                classes,
+                vectors,
+                chunks,
+                bytes,
+            } = *dimension;
             (field.name(), classes, vectors, chunks, bytes)
         };
         let left = structure.residual.iter().map(|field| field.name()).collect();
@@ -187,7 +193,8 @@ impl Engine {
 
     /// Counts a packet of so many bytes that did not even reach the engine.
     fn count_error(&self, length: u64) {
-        self.engine.count_error(length, &lock(&self.desk).tallies);
+        self.engine
+            .count_failure(Cause::Error, length, &lock(&self.desk).tallies);
     }
 }
 

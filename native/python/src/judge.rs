@@ -308,6 +308,12 @@ impl Judge for PolicyJudge {
             self.desk = self.current.engine.desk_with(Arc::clone(&self.desk.tallies));
         }
         let verdict = self.current.engine.failure(cause_of(cause), Detail::None);
+        // A packet that was to wait behind another one counts as that one would.
+        if let (Cause::Overload | Cause::Deadline, Some(packet)) = (cause, packet) {
+            self.current
+                .engine
+                .count_failure(cause_of(cause), packet.wire_length.into(), &self.desk.tallies);
+        }
         self.record_own(packet, verdict, words);
         if verdict.decision.kind == Kind::Accept {
             Final::ACCEPT
