@@ -133,7 +133,7 @@ def test_a_hundred_thousand_entries(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert isinstance(found, Addresses)
     assert len(found.v4) + len(found.v6) == 100_000
-    assert peak < 10 << 20
+    assert peak - MAX_LIST_BYTES < 10 << 20  # what a file may have is asked for before it is read
 
 
 def test_a_list_may_be_longer_than_a_policy(tmp_path: Path) -> None:
