@@ -106,7 +106,6 @@ class ServingByThreads:
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""
         assert isinstance(engine, NativeEngine)
-        engine.forget_former()
         self._native.configure(plan)
         with self._lock:
             number = max(self._engines) + 1

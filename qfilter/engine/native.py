@@ -96,10 +96,6 @@ class NativeEngine:
         former._settle()
         self._former = former
 
-    def forget_former(self) -> None:
-        """Keep none of the engines before: whoever has their counts elsewhere calls this."""
-        self._former = ()
-
     def decide(self, packet: Packet) -> Verdict:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
         try:
