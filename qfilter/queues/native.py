@@ -152,7 +152,7 @@ class NativeQueues:
     def events(self, most: int, patience: float) -> list[Ended]:
         """What became of packets, after waiting `patience` seconds for the first."""
         found = self._server.events(most, patience)
-        return [Ended(number, None if fields is None else _packet(fields), row) for number, fields, row in found]
+        return [Ended(number, None if fields is None else to_packet(fields), row) for number, fields, row in found]
 
     def questions(self, most: int, patience: float) -> list[Question]:
         """Questions that wait, after waiting `patience` seconds for the first."""
@@ -166,10 +166,11 @@ class NativeQueues:
 def _question(
     queue: int, ticket: int, engine: int, rule: int, mark: int, asked: int, fields: Mapping[str, Any]
 ) -> Question:
-    return Question(queue, ticket, engine, rule, replace(_packet(fields), mark=mark), asked)
+    return Question(queue, ticket, engine, rule, replace(to_packet(fields), mark=mark), asked)
 
 
-def _packet(fields: Mapping[str, Any]) -> Packet:
+def to_packet(fields: Mapping[str, Any]) -> Packet:
+    """A packet as the threads tell of it, see `_native.Fields`."""
     hwaddr = fields["hwaddr"]
     return Packet(
         data=fields["data"],

@@ -62,7 +62,7 @@ def test_packets_keep_what_the_kernel_said(state: int, mark: int | None) -> None
         "physout": None,
         "hwaddr": b"02:00:5e:00:53:01",
     }
-    assert to_packet(told, mark=9) == Packet(
+    assert replace(to_packet(told), mark=9) == Packet(
         data=b"E",
         hook=Hook.INPUT,
         wire_length=60,
