@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use jiff::tz::TimeZone;
 
 use crate::conditions::View;
-use crate::decode::decode;
+use crate::decode::{Ends, decode, ends};
 use crate::fields::Field;
 use crate::index::{self, Index};
 use crate::literals::{self, Searcher};
@@ -252,6 +252,12 @@ impl Engine {
                 what: What::Malformed(code),
             }),
         }
+    }
+
+    /// Between whom a packet goes, also a malformed one.
+    #[must_use]
+    pub fn ends(&self, packet: &Packet<'_>) -> Ends {
+        ends(packet, self.plan.allow)
     }
 
     /// The bits of the mark that hand rejects back; 0 when the policy rejects nothing.

@@ -9,6 +9,7 @@
 
 mod checksum;
 mod clock;
+mod ends;
 mod network;
 mod options;
 mod read;
@@ -20,6 +21,7 @@ mod tunnel;
 use std::num::NonZeroU16;
 
 pub use self::clock::Clock;
+pub use self::ends::{Ends, ends};
 pub use self::tunnel::Inside;
 use crate::malformed::{Allow, Malformed};
 use crate::packet::{Family, Packet};
@@ -124,12 +126,17 @@ impl<'a> Decoded<'a> {
 
     #[inline]
     fn headers(mut self) -> Result<Self, Malformed> {
-        let behind = match self.family {
-            Family::Ipv4 => network::ipv4(&mut self)?,
-            Family::Ipv6 => network::ipv6(&mut self)?,
-        };
-        transport::transport(&mut self, behind)?;
+        self.walk()?;
         Ok(self)
+    }
+
+    #[inline]
+    fn walk(&mut self) -> Result<(), Malformed> {
+        let behind = match self.family {
+            Family::Ipv4 => network::ipv4(self)?,
+            Family::Ipv6 => network::ipv6(self)?,
+        };
+        transport::transport(self, behind)
     }
 
     /// IPv4 or IPv6.

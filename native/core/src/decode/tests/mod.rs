@@ -9,11 +9,11 @@ use self::wire::{
     DESTINATION, EXTENSION, FRAGMENT, MORE, TCP, UDP, frag, frame, ipv4, ipv4_with, ipv6, packet, tcp, tcp_with, udp,
     vxlan, with,
 };
-use super::{Clock, Inside, decode};
+use super::{Clock, Ends, Inside, decode, ends};
 use crate::fields::Field;
 use crate::malformed::{Allow, Malformed};
 use crate::packet::Packet;
-use crate::value::{Base, Cause, Unknown, Value, What};
+use crate::value::{Address, Base, Cause, Unknown, Value, What};
 
 fn code(data: &[u8], wire_length: usize) -> Option<Malformed> {
     decode(&packet(data, wire_length), Allow::default()).err()
@@ -509,4 +509,50 @@ fn packets_inside_packets() {
         read(&deep[..50], deep.len(), Field::Ttl, 2),
         unknown(Cause::Truncated, Field::Ttl, 2)
     );
+}
+
+#[test]
+fn ends_are_those_that_stand_before_the_lie() {
+    let four = Some((Address::V4(0xC000_0201), Address::V4(0xC633_6401)));
+    let six = Some((
+        Address::V6(u128::from_be_bytes([0x20; 16])),
+        Address::V6(u128::from_be_bytes([0x30; 16])),
+    ));
+    let ends_of = |addresses, ports, protocol| Ends {
+        addresses,
+        ports,
+        protocol,
+    };
+    let (sound, ports) = (ipv4(TCP, &tcp()), Some((1024, 80)));
+    let rows = [
+        (sound.clone(), 40, ends_of(four, ports, Some(TCP))),
+        (sound[..39].to_vec(), 40, ends_of(four, None, Some(TCP))),
+        (sound[..19].to_vec(), 40, Ends::default()),
+        (vec![], 40, Ends::default()),
+        (with(sound.clone(), 0, 0x55), 40, Ends::default()),
+        (with(sound.clone(), 0, 0x44), 40, ends_of(four, None, Some(TCP))),
+        (with(sound.clone(), 3, 41), 40, ends_of(four, None, Some(TCP))),
+        (with(sound.clone(), 33, 0), 40, ends_of(four, ports, Some(TCP))),
+        (with(sound, 32, 0x40), 40, ends_of(four, ports, Some(TCP))),
+        (ipv4(TCP, &tcp()[..12]), 32, ends_of(four, None, Some(TCP))),
+        (
+            with(ipv4(UDP, &udp(53, b"x")), 25, 9),
+            29,
+            ends_of(four, Some((1024, 53)), Some(UDP)),
+        ),
+        (ipv4(UDP, &udp(0, b"")), 28, ends_of(four, Some((1024, 0)), Some(UDP))),
+        (
+            ipv6(DESTINATION, &[&EXTENSION[..], &tcp()].concat()),
+            68,
+            ends_of(six, ports, Some(TCP)),
+        ),
+        (ipv6(DESTINATION, &EXTENSION[..4]), 44, ends_of(six, None, None)),
+    ];
+    for (data, wire_length, expected) in rows {
+        assert_eq!(
+            ends(&packet(&data, wire_length), Allow::default()),
+            expected,
+            "{data:02x?}"
+        );
+    }
 }
