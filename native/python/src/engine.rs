@@ -16,6 +16,7 @@ use qfilter_core::engine::{self, Desk, Now, Outcome};
 use qfilter_core::fields::Field;
 use qfilter_core::index::DimensionStructure;
 use qfilter_core::malformed::CODES;
+use qfilter_core::packet::Packet;
 use qfilter_core::plan::Plan;
 use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
 use qfilter_core::state::tallies::{self, Tallies, Tally};
@@ -299,17 +300,36 @@ impl Engine {
             .ok_or_else(|| PyValueError::new_err(format!("set {index}: there are {}", sets.len())))
     }
 
-    fn answer(
+    /// Where packets are judged by call.
+    pub fn desk(&self) -> MutexGuard<'_, Box<Desk>> {
+        lock(&self.desk)
+    }
+
+    /// What becomes of a packet; where its judge panicked, the outcome of the cause `error` and what the panic said.
+    pub fn judge(
         &self,
-        packet: Owned,
-        words: &str,
-        judge: impl FnOnce(&qfilter_core::packet::Packet<'_>, &mut Desk) -> Outcome,
-    ) -> Answer {
-        let mut desk = lock(&self.desk);
-        let outcome = catch_unwind(AssertUnwindSafe(|| judge(&packet.view(), &mut desk)));
+        packet: &Packet<'_>,
+        desk: &mut Desk,
+        judge: impl FnOnce(&Packet<'_>, &mut Desk) -> Outcome,
+    ) -> (Outcome, Option<String>) {
+        match catch_unwind(AssertUnwindSafe(|| judge(packet, desk))) {
+            Ok(outcome) => (outcome, None),
+            Err(panic) => {
+                *desk = self.engine.desk_with(Arc::clone(&desk.tallies));
+                let verdict = self.engine.fail(packet, None, Cause::Error, desk);
+                (Outcome::Verdict(verdict), Some(panic_words(&*panic)))
+            }
+        }
+    }
+
+    fn answer(&self, packet: Owned, words: &str, judge: impl FnOnce(&Packet<'_>, &mut Desk) -> Outcome) -> Answer {
+        let mut desk = self.desk();
+        let (outcome, panic) = self.judge(&packet.view(), &mut desk, judge);
         match outcome {
-            Ok(Outcome::Verdict(verdict)) => Answer::Verdict(row(&verdict, &desk.effects, words)),
-            Ok(Outcome::Ask(waiting)) => {
+            Outcome::Verdict(verdict) => {
+                Answer::Verdict(row(&verdict, &desk.effects, panic.as_deref().unwrap_or(words)))
+            }
+            Outcome::Ask(waiting) => {
                 let (rule, mark) = (waiting.rule, waiting.mark);
                 Answer::Ask(Suspended {
                     packet,
@@ -317,11 +337,6 @@ impl Engine {
                     rule,
                     mark,
                 })
-            }
-            Err(panic) => {
-                **desk = self.engine.desk_with(Arc::clone(&desk.tallies));
-                let verdict = self.engine.fail(&packet.view(), None, Cause::Error, &mut desk);
-                Answer::Verdict(row(&verdict, &[], &panic_words(&*panic)))
             }
         }
     }

@@ -5,6 +5,7 @@ mod answer;
 mod engine;
 mod judge;
 mod packet;
+mod replay;
 mod server;
 
 /// The compiled part of qfilter.
@@ -16,6 +17,8 @@ mod _native {
     use crate::addresses::AddressList;
     #[pymodule_export]
     use crate::engine::{Engine, Suspended};
+    #[pymodule_export]
+    use crate::replay::Replay;
     #[pymodule_export]
     use crate::server::{PrivilegeError, Server, TakenError, UnsupportedError};
 

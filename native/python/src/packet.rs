@@ -127,7 +127,8 @@ impl Owned {
     }
 }
 
-fn hook(value: &Bound<'_, PyAny>) -> PyResult<Hook> {
+/// A hook by its name.
+pub fn hook(value: &Bound<'_, PyAny>) -> PyResult<Hook> {
     let name = value.cast::<PyString>()?;
     let name = name.to_str()?;
     let found = HOOKS.into_iter().find(|hook| hook.name() == name);
@@ -135,7 +136,7 @@ fn hook(value: &Bound<'_, PyAny>) -> PyResult<Hook> {
 }
 
 /// UTF-8; an interface's name that is none comes with surrogates, and goes back to the bytes that it was.
-fn text(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+pub fn text(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     if value.is_none() {
         return Ok(None);
     }
