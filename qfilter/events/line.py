@@ -12,7 +12,9 @@ Style = Callable[[str, str], str]
 The text has no control characters, but any others: where the look is written in a markup, the text must be escaped.
 """
 
-_TIME, _VERDICT, _HOOK, _INTERFACES, _PROTOCOL, _ENDS, _REASON = 15, 6, 11, 14, 9, 40, 9
+_TIME, _VERDICT, _HOOK, _INTERFACES, _PROTOCOL, _REASON = 15, 6, 11, 14, 9, 9
+ENDS = 40
+"""Columns of source and destination."""
 
 
 def plain(text: str, _: str) -> str:
@@ -32,7 +34,7 @@ def render(event: Event, style: Style = plain) -> str:
         visible(event["hook"]).ljust(_HOOK),
         f"{visible(event['iifname'])}->{visible(event['oifname'])}".ljust(_INTERFACES),
         visible(event["protocol"]).ljust(_PROTOCOL),
-        f"{_end(event['saddr'], event['sport'])} -> {_end(event['daddr'], event['dport'])}".ljust(_ENDS),
+        f"{_end(event['saddr'], event['sport'])} -> {_end(event['daddr'], event['dport'])}".ljust(ENDS),
         style(visible(event["reason"]).ljust(_REASON), "failure" if kind == EventType.FAILURE else "dim"),
         _why(event, argument),
     )
