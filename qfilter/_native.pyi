@@ -2,7 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from qfilter.model.packet import Packet
 
@@ -49,6 +49,43 @@ class Engine:
     def flush(self, set: int) -> None: ...
     def elements(self, set: int, monotonic: int) -> list[tuple[Element | tuple[str, bytes], int | None]]: ...
     def set_tally(self, set: int, monotonic: int) -> tuple[int, int, int]: ...
+
+# How many frames and how many bytes were taken, and their rows.
+Batch: TypeAlias = tuple[int, int, str]
+
+# What qfilter.engine.native.NativeReplay has.
+class ReplayHost(Protocol):
+    def names(self, interface: str | None) -> tuple[str | None, str | None]: ...
+    def pieces(
+        self, row: Row, iifname: str | None, oifname: str | None, protocol: int | None
+    ) -> tuple[str, str, str, str]: ...
+    def ask(
+        self,
+        rule: int,
+        mark: int,
+        now: int,
+        data: bytes,
+        wire_length: int,
+        timestamp: float | None,
+        iifname: str | None,
+        oifname: str | None,
+    ) -> tuple[bool | int, str]: ...
+
+# The packets of a capture, each with a row: a line with its ends in so many columns, or an object when that is None.
+class Replay:
+    def __init__(self, engine: Engine, host: ReplayHost, hook: str, ends: int | None) -> None: ...
+    without_ip: int
+    now: int
+    def pcap(self, block: bytes, at: int, big: bool, unit: int, link_type: int) -> Batch: ...
+    def pcapng(self, block: bytes, at: int, big: bool, interfaces: list[Any]) -> Batch: ...
+    def packet(
+        self,
+        n: int,
+        data: bytes | None,
+        wire_length: int,
+        nanoseconds: int | None,
+        interface: str | None,
+    ) -> str: ...
 
 # A queue is held by another socket: its number.
 class TakenError(Exception): ...

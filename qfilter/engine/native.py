@@ -14,7 +14,7 @@ from datetime import tzinfo
 from functools import partial
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from qfilter import _native
@@ -255,6 +255,68 @@ class NativeEngine:
     def _set_tally(self, name: str, now: int) -> SetTally:
         elements, added, refused = self.core.set_tally(self._dynamic(name), now)
         return SetTally(elements=elements, added=added, refused=refused)
+
+
+class Rows(Protocol):
+    """What Python tells a replay of its rows of text."""
+
+    hook: Hook
+    """Where the packets are seen."""
+
+    def names(self, interface: str | None) -> tuple[str | None, str | None]:
+        """Input and output interface of packets that a capture has from one; asked when the first one comes."""
+
+    def pieces(self, verdict: Verdict, packet: Packet, protocol: int | None) -> tuple[str, str, str, str]:
+        """What stands before, between and behind the three parts that are a packet's own; `packet` has no bytes."""
+
+    def tell(self, now: int) -> None:
+        """What time it is on the capture's clock, in nanoseconds."""
+
+
+class NativeReplay:
+    """Judges the packets of a capture many at a time, with a row of text for each."""
+
+    def __init__(self, engine: NativeEngine, rows: Rows, ends: int | None) -> None:
+        """A packet's own parts are its number, its time of the day, and its ends in so many columns; with None its
+        number, its time and its length as JSON has them."""
+        self._engine = engine
+        self._rows = rows
+        self.core = _native.Replay(engine.core, self, rows.hook, ends)
+
+    def names(self, interface: str | None) -> tuple[str | None, str | None]:
+        """See Rows."""
+        return self._rows.names(interface)
+
+    def pieces(
+        self, row: _native.Row, iifname: str | None, oifname: str | None, protocol: int | None
+    ) -> tuple[str, str, str, str]:
+        """See Rows."""
+        packet = Packet(data=b"", hook=self._rows.hook, wire_length=0, iifname=iifname, oifname=oifname)
+        return self._rows.pieces(self._engine.verdict(row, packet), packet, protocol)
+
+    def ask(
+        self,
+        rule: int,
+        mark: int,
+        now: int,
+        data: bytes,
+        wire_length: int,
+        timestamp: float | None,
+        iifname: str | None,
+        oifname: str | None,
+    ) -> tuple[bool | int, str]:
+        """See NativeEngine.ask."""
+        self._rows.tell(now)
+        packet = Packet(
+            data=data,
+            hook=self._rows.hook,
+            wire_length=wire_length,
+            iifname=iifname,
+            oifname=oifname,
+            mark=mark,
+            timestamp=timestamp,
+        )
+        return self._engine.ask(rule, packet, now)
 
 
 def _value(known: _native.Known | None, row: Field) -> Known | None:

@@ -1,7 +1,7 @@
 """Captures as a source of packets: pcap and pcapng, each also inside gzip, told apart by their first bytes.
 
 A reader of our own, because scapy's dissect every frame and forget how long a cut one was. It reads forward once and
-holds one record at a time.
+holds one block of bytes and one record at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from qfilter.errors import CaptureError
-from qfilter.queues.capture_source import Frame, Source, open_source
+from qfilter.queues.capture_source import Batches, Frame, Source, open_source
 from qfilter.queues.link_types import LINK_TYPES, network_length
 from qfilter.queues.pcap import MAGICS, read_pcap
 from qfilter.queues.pcapng import MAGIC, read_pcapng
@@ -37,15 +37,16 @@ class CapturedPacket:
     """Whether the frame left the machine; None where the capture does not say."""
 
 
-def read_capture(path: str | PathLike[str]) -> Iterator[CapturedPacket]:
-    """Every frame of a capture, in its order.
+def read_capture(path: str | PathLike[str], batches: Batches | None = None) -> Iterator[CapturedPacket]:
+    """Every frame of a capture, in its order, but for those that `batches` took before the next one is asked for.
 
     A damaged capture yields the frames before the damage and then raises CaptureError with the path, the byte and what
     was expected there. CaptureError also for a file that cannot be read, and for a link type without a reader.
     """
-    with open_source(Path(path)) as source:
-        for n, frame in enumerate(_frames(source), 1):
-            yield _packet(source, n, frame)
+    with open_source(Path(path), batches) as source:
+        for frame in _frames(source):
+            source.frames += 1
+            yield _packet(source, source.frames, frame)
 
 
 def packet_at(path: str | PathLike[str], n: int) -> CapturedPacket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 from qfilter.queues.capture_source import MAX_FRAME, Frame, Source
 
@@ -20,7 +21,7 @@ _LINK_TYPE_MASK = 0xFFFF  # above it: whether frames end with a checksum, and ho
 
 
 def read_pcap(source: Source, magic: bytes) -> Iterator[Frame]:
-    """The records after the magic number. CaptureError at the first damaged one."""
+    """The records after the magic number that nobody took as a batch. CaptureError at the first damaged one."""
     order, unit = MAGICS[magic]
     start = source.offset
     header = struct.Struct(order + "HHiIII")
@@ -28,7 +29,12 @@ def read_pcap(source: Source, magic: bytes) -> Iterator[Frame]:
     if (major, minor) != _VERSION:
         source.fail(start, f"pcap version {major}.{minor}", "2.4")
     record = struct.Struct(order + "IIII")
+    take = source.batches and partial(
+        source.batches.pcap, big=order == ">", unit=unit, link_type=network & _LINK_TYPE_MASK
+    )
     while True:
+        if take:
+            source.pass_on(take)
         start = source.offset
         fields = source.read_or_end(record.size, "a record header")
         if fields is None:

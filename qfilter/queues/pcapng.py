@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NoReturn
 
-from qfilter.queues.capture_source import MAX_FRAME, Frame, Source
+from qfilter.queues.capture_source import MAX_FRAME, Frame, Interface, Source
 
 MAGIC = bytes.fromhex("0a0d0d0a")
 """The type of a section header block, the same in both byte orders."""
@@ -27,26 +27,11 @@ _Endian = Literal["big", "little"]
 _OUTBOUND = {1: False, 2: True}  # the lowest two bits of epb_flags
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
-    link_type: int
-    snap_length: int
-    name: str | None
-    units: int
-    """Units of a timestamp in a second."""
-    offset: int
-    """Seconds to add to every timestamp."""
-
-    def nanoseconds(self, stamp: int) -> int | None:
-        """Since the epoch; None for a time that no calendar has, which coarse units can name."""
-        time = self.offset * 1_000_000_000 + stamp * 1_000_000_000 // self.units
-        return time if 0 <= time < _END_OF_TIME else None
-
-
 def read_pcapng(source: Source) -> Iterator[Frame]:
-    """The packets after the first block's type. CaptureError at the first damaged block."""
+    """The packets after the first block's type that nobody took as a batch. CaptureError at the first damaged block."""
     section = _Section.begin(source)
     while True:
+        section.pass_on()
         start = source.offset
         raw = source.read_or_end(4, "a block type")
         if raw is None:
@@ -66,7 +51,7 @@ class _Section:
         self._source = source
         self._order = order
         self.endian: _Endian = "big" if order == ">" else "little"
-        self._interfaces: list[_Interface] = []
+        self._interfaces: list[Interface] = []
 
     @classmethod
     def begin(cls, source: Source) -> _Section:
@@ -84,6 +69,12 @@ class _Section:
         source.skip(length - 20, "a section header")
         section._check_end(start, length)
         return section
+
+    def pass_on(self) -> None:
+        """Let a batch be taken of the packets that are here."""
+        if self._source.batches:
+            take = self._source.batches.pcapng
+            self._source.pass_on(partial(take, big=self.endian == "big", interfaces=self._interfaces))
 
     def block(self, start: int, kind: int) -> Frame | None:
         """Read one block behind its type; a frame when it holds one. Blocks of other kinds are skipped."""
@@ -114,7 +105,7 @@ class _Section:
         if len(self._interfaces) == _MAX_INTERFACES:
             body.fail("one more interface", f"at most {_MAX_INTERFACES} in a section")
         self._interfaces.append(
-            _Interface(
+            Interface(
                 link_type=link_type,
                 snap_length=snap_length,
                 name=name[:_LONGEST_NAME].rstrip(b"\0").decode("utf-8", "replace") if name else None,
@@ -136,7 +127,7 @@ class _Section:
             link_type=interface.link_type,
             data=data,
             wire_length=max(captured, original),
-            timestamp_ns=interface.nanoseconds(high << 32 | low),
+            timestamp_ns=_nanoseconds(interface, high << 32 | low),
             interface=interface.name,
             outbound=_OUTBOUND.get(flags & 3),
         )
@@ -167,6 +158,12 @@ class _Section:
 
     def _unpack(self, layout: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + layout, data)
+
+
+def _nanoseconds(interface: Interface, stamp: int) -> int | None:
+    """Since the epoch; None for a time that no calendar has, which coarse units can name."""
+    time = interface.offset * 1_000_000_000 + stamp * 1_000_000_000 // interface.units
+    return time if 0 <= time < _END_OF_TIME else None
 
 
 class _Body:
