@@ -282,6 +282,8 @@ impl Rows {
             gid: None,
             hwaddr: None,
             timestamp: nanoseconds.map(seconds),
+            ct_state: None,
+            ct_mark: None,
             checksum_ready: true,
         };
         self.judge(engine, names, &packet, nanoseconds)
