@@ -8,6 +8,8 @@ use qfilter_core::engine::{Desk, Engine, Now, Outcome};
 use qfilter_core::fields::FIELDS;
 use qfilter_core::packet::{Hook, Packet};
 use qfilter_core::plan::Plan;
+use serde::Serialize;
+use serde_bytes::Bytes;
 use serde_json::{Value, json};
 
 struct Counting;
@@ -79,14 +81,33 @@ fn plan(rules: usize) -> Plan {
     all.push(rule(rules, &json!(["all", []]), &actions, &Value::Null));
     let outside = json!(["field", row("saddr"), 0, ["not", ["set", 0]]]);
     all.push(rule(rules + 1, &outside, &none, &json!([0, 0])));
-    let document = json!({
-        "version": 1, "fields": names, "allow": [], "defaults": [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]],
-        "on_failure": vec![false; 8], "deadline": null, "mark_mask": 0,
-        "addresses": [{"v4": [10, 0, 0, 0, 10, 255, 255, 255], "v6": []}],
-        "sets": [{"name": "s", "dynamic": true, "timeout": null, "size": 9, "elements": {"addresses": 0}}],
-        "counters": ["all"], "rules": all,
-    });
-    Plan::from_bytes(&rmp_serde::to_vec(&document).unwrap()).unwrap()
+    let document = Document {
+        rest: json!({
+            "version": 1, "fields": names, "allow": [], "defaults": [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]],
+            "on_failure": vec![false; 8], "deadline": null, "mark_mask": 0,
+            "sets": [{"name": "s", "dynamic": true, "timeout": null, "size": 9, "elements": {"addresses": 0}}],
+            "counters": ["all"], "rules": all,
+        }),
+        addresses: [Packed {
+            v4: Bytes::new(&[10, 0, 0, 0, 10, 255, 255, 255]),
+            v6: Bytes::new(&[]),
+        }],
+    };
+    Plan::from_bytes(&rmp_serde::to_vec_named(&document).unwrap()).unwrap()
+}
+
+/// JSON has no bytes.
+#[derive(Serialize)]
+struct Document<'b> {
+    #[serde(flatten)]
+    rest: Value,
+    addresses: [Packed<'b>; 1],
+}
+
+#[derive(Serialize)]
+struct Packed<'b> {
+    v4: &'b Bytes,
+    v6: &'b Bytes,
 }
 
 fn packets() -> Vec<Vec<u8>> {
