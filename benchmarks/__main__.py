@@ -47,8 +47,9 @@ def _network(rounds: int, quick: bool) -> results.Results:
 
 
 def _alone(rounds: int, quick: bool) -> results.Results:
-    small = {"packets": 1_000, "entries": 1_000, "rules": 100}
-    return alone.measure(rounds, _say, **small) if quick else alone.measure(rounds, _say)
+    if quick:
+        return alone.measure(rounds, _say, packets=1_000, entries=1_000, rules=100, examples=False)
+    return alone.measure(rounds, _say)
 
 
 def _changes(rounds: int, quick: bool) -> results.Results:

@@ -16,7 +16,7 @@ from benchmarks.arena import Arena, Usage
 from benchmarks.build import SCRATCH, example
 from benchmarks.results import Results
 from benchmarks.subjects import Subject
-from tests.lab.process import ROOT, LabError, run
+from tests.lab.process import LabError, run
 from tests.lab.service import qfilter
 
 Say = Callable[[str], None]
@@ -32,13 +32,22 @@ _ETHERNET = bytes.fromhex("020000000101 020000000102 0800")
 
 
 def measure(
-    rounds: int, say: Say, *, packets: int = 1_000_000, entries: int = 1_000_000, rules: int = 10_000
+    rounds: int,
+    say: Say,
+    *,
+    packets: int = 1_000_000,
+    entries: int = 1_000_000,
+    rules: int = 10_000,
+    examples: bool = True,
 ) -> Results:
-    """The section `alone` of the results; what cannot be measured in this checkout has no key."""
+    """The section `alone` of the results; what cannot be measured in this checkout has no key.
+
+    Without `examples` nothing is compiled, which takes minutes.
+    """
     results: Results = {}
     for part in (
         compiling(rounds, rules),
-        matcher(),
+        matcher() if examples else {},
         *(large_set(which, rounds, entries) for which in ENGINES if not subjects.engine_missing(which)),
         *(replaying(which, rounds, packets) for which in ENGINES if not subjects.engine_missing(which)),
     ):
@@ -75,8 +84,6 @@ def matcher() -> Results:
 
     The example `decide` of native/core gets plan documents and prints {"rules": n, "ns": x} for each, a line each.
     """
-    if not (ROOT / "native/core/examples/decide.rs").exists():
-        return {}
     documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
     told = run([example("qfilter-core", "decide"), *documents], timeout=300.0)
     lines = [json.loads(line) for line in told.stdout.splitlines()]

@@ -65,7 +65,8 @@ def test_a_flood_of_which_nothing_arrives_is_no_figure() -> None:
 
 def test_a_quick_run_saves_and_reports(tmp_path: Path) -> None:
     done = run(
-        [sys.executable, "-m", "benchmarks", "alone", "report", "--quick", "--rounds", "1", "--to", str(tmp_path)]
+        [sys.executable, "-m", "benchmarks", "alone", "report", "--quick", "--rounds", "1", "--to", str(tmp_path)],
+        timeout=60.0,
     )
     assert "compile_share" in done.stdout
     saved = json.loads((tmp_path / "performance.json").read_text())
