@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from qfilter.queues.native import NativeQueues, Question
 
 ANSWERERS = 2
 """Threads that ask scapy and predicates: one may wait for something while the other goes on."""
+_YIELDING = 19
+"""`nice` of those threads."""
 _BATCH = 256
 """Events or questions at once."""
 _REMEMBERED = 8
@@ -141,6 +144,9 @@ class ServingByThreads:
                 self._retired[what, name] = (before[0] + packets, before[1] + size)
 
     def _work(self, work: Callable[[], None], look: Callable[[], None] | None, ended: Ended) -> None:
+        if work == self._answer:
+            # Verdicts that need no Python come first where there are too few CPUs for both.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _YIELDING)
         try:
             while not self._stopping.is_set():
                 work()
