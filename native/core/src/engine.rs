@@ -188,7 +188,13 @@ impl Engine {
     /// A desk for one more thread.
     #[must_use]
     pub fn desk(&self) -> Desk {
-        self.desk_with(Arc::new(Tallies::new(self.plan.rules.len(), self.plan.counters.len())))
+        self.desk_with(Arc::new(self.tallies()))
+    }
+
+    /// Counts of nothing yet.
+    #[must_use]
+    pub fn tallies(&self) -> Tallies {
+        Tallies::new(self.plan.rules.len(), self.plan.counters.len())
     }
 
     /// A fresh desk that goes on counting where another has stopped.
@@ -531,7 +537,8 @@ impl Way<'_, '_, '_> {
     }
 
     fn decided(&mut self, i: usize, rule: &Rule, decision: Decision) -> Outcome {
-        if let Some(key) = self.engine.flow_keys.get(&(i as u32)).filter(|_| rule.flow)
+        if rule.flow
+            && let Some(key) = self.engine.flow_keys.get(&(i as u32))
             && let Some(packet) = self.view.flow()
         {
             self.engine

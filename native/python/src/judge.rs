@@ -1,5 +1,6 @@
 //! The judge of a queue: the engine in force, asked by the queue's own thread. Python is not in the way.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use qfilter_core::engine::{Desk, Engine, Now, Outcome, Suspended};
 use qfilter_core::packet::{Hook, Packet};
 use qfilter_core::plan::{Decision, Kind};
-use qfilter_core::state::tallies::Tallies;
+use qfilter_core::state::tallies::{Tallies, Totals};
 use qfilter_core::value::{self, Truth, Unknown, What};
 use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
 use qfilter_queue::{Cause, Final, Judge, Judged, Queued, Ticket};
@@ -30,30 +31,31 @@ const MOST_QUESTIONS: usize = 4_096;
 pub struct InForce {
     pub engine: Arc<Engine>,
     pub number: u64,
-    /// What each thread has counted with it.
-    tallies: Mutex<Vec<Arc<Tallies>>>,
+    /// What each queue's thread has counted with it.
+    tallies: Mutex<HashMap<u16, Arc<Tallies>>>,
 }
 
 impl InForce {
     pub fn new(engine: Arc<Engine>, number: u64) -> Self {
-        // Before any thread has counted there are zeros.
-        let tallies = Mutex::new(vec![engine.desk().tallies]);
         Self {
             engine,
             number,
-            tallies,
+            tallies: Mutex::default(),
         }
     }
 
-    fn desk(&self) -> Desk {
-        let desk = self.engine.desk();
-        lock(&self.tallies).push(Arc::clone(&desk.tallies));
-        desk
+    /// A desk for a queue's thread, which may come back: it goes on with its counts.
+    fn desk(&self, queue: u16) -> Desk {
+        let mut tallies = lock(&self.tallies);
+        let counts = tallies.entry(queue).or_insert_with(|| Arc::new(self.engine.tallies()));
+        self.engine.desk_with(Arc::clone(counts))
     }
 
     /// What all threads have counted with it.
-    pub fn tallies(&self) -> Vec<Arc<Tallies>> {
-        lock(&self.tallies).clone()
+    pub fn totals(&self) -> Totals {
+        // Before any thread has counted there are zeros.
+        let zeros = self.engine.tallies();
+        Tallies::sum(lock(&self.tallies).values().map(|each| &**each).chain([&zeros]))
     }
 }
 
@@ -157,7 +159,7 @@ pub struct Waits {
 impl PolicyJudge {
     pub fn new(shared: Arc<Shared>, refused: Arc<Refused>, queue: u16) -> Self {
         let current = shared.in_force.load_full();
-        let desk = current.desk();
+        let desk = current.desk(queue);
         Self {
             shared,
             refused,
@@ -170,7 +172,7 @@ impl PolicyJudge {
     }
 
     fn change_to(&mut self, in_force: Arc<InForce>) {
-        self.desk = in_force.desk();
+        self.desk = in_force.desk(self.queue);
         self.current = in_force;
     }
 

@@ -9,7 +9,6 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use qfilter_core::state::tallies::Tallies;
 use qfilter_queue::{Answers, Change, Handle, Links, OpenError, Queue, Settings, Ticket};
 
 use crate::engine::{Engine, Row, Totals, lock, row, totals, truth};
@@ -168,7 +167,7 @@ impl Server {
         let engines = lock(&self.engines);
         let found = engines.iter().find(|each| each.number == number);
         let found = found.ok_or_else(|| PyValueError::new_err(format!("engine {number} is not in use")))?;
-        Ok(totals(&Tallies::sum(found.tallies().iter().map(|each| &**each))))
+        Ok(totals(&found.totals()))
     }
 
     /// Forgets an engine that no thread will use again, and gives its final totals; None while one may.
@@ -178,7 +177,7 @@ impl Server {
             .iter()
             .position(|each| each.number == number && Arc::strong_count(each) == 1)?;
         let retired = engines.remove(place);
-        Some(totals(&Tallies::sum(retired.tallies().iter().map(|each| &**each))))
+        Some(totals(&retired.totals()))
     }
 
     /// Questions that wait, `most` at once, after waiting for the first for so many seconds.
