@@ -76,9 +76,8 @@ def prepare(
     engine: EngineName = EngineName.NATIVE,
 ) -> Plan:
     """The plan of a policy for this machine. Raises PolicyError also when one of the policy's own tests fails."""
-    make = engine_maker(engine, policy)
     if policy.tests:
-        _test(policy, make)
+        _test(policy, engine_maker(engine, policy))
     return compile_policy(policy, capabilities(policy, install=install), install=install, backend=backend)
 
 
