@@ -13,7 +13,7 @@ from qfilter.daemon.recorder import Recorder
 from qfilter.daemon.serving import Ended, Serving, ServingByCall
 from qfilter.engine.base import Engine
 from qfilter.engine.native import NativeEngine
-from qfilter.engine.tallies import Tallies
+from qfilter.engine.tallies import Sums, Tallies
 from qfilter.errors import QueueError
 from qfilter.model.plan import Plan
 from qfilter.model.report import Report
@@ -47,7 +47,7 @@ class ServingByThreads:
         undo.callback(self._native.stop, 0.0)
         self._engines = {0: engine}
         self._counting = {0: engine}
-        self._retired: dict[tuple[str, str], tuple[int, int]] = {}
+        self._retired = Sums()
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._stopping = threading.Event()
@@ -129,19 +129,16 @@ class ServingByThreads:
             tallies = Tallies(self.engine.policy)
             for number, engine in self._counting.items():
                 tallies.absorb(engine.rows(self._native.totals(number)))
-            tallies.absorb((*named, *counts) for named, counts in self._retired.items())
+            tallies.absorb(self._retired.rows())
             return tallies.report(self.engine.set_tallies())
 
     def _settle(self) -> None:
         """Takes over what was counted with engines that judge no more: none of their packets waits either."""
         for number, engine in list(self._counting.items()):
             final = self._native.retire(number)
-            if final is None:
-                continue
-            del self._counting[number]
-            for what, name, packets, size in engine.rows(final):
-                before = self._retired.get((what, name), (0, 0))
-                self._retired[what, name] = (before[0] + packets, before[1] + size)
+            if final is not None:
+                del self._counting[number]
+                self._retired.add(engine.rows(final))
 
     def _work(self, work: Callable[[], None], look: Callable[[], None] | None, ended: Ended) -> None:
         if work == self._answer:

@@ -22,7 +22,7 @@ from qfilter.engine.clock import Clock
 from qfilter.engine.describe import in_words
 from qfilter.engine.sets import Digest, Element
 from qfilter.engine.summary import summary
-from qfilter.engine.tallies import Row, Tallies, all_rules, counter_names
+from qfilter.engine.tallies import Row, Sums, Tallies, all_rules, counter_names
 from qfilter.engine.value import ABSENT, Known, Partial, Unknown, Value
 from qfilter.errors import Position
 from qfilter.fields import FIELDS, Field, Type
@@ -79,15 +79,15 @@ class NativeEngine:
         self._rules = tuple(all_rules(policy.rules))
         self._sets = {name: index for index, name in enumerate(policy.sets)}
         self._former: NativeEngine | None = None
-        self._earlier: dict[tuple[str, str], tuple[int, int]] = {}
-        """Packets and bytes that engines before the former one counted by call."""
+        self._earlier = Sums()
+        """What engines before the former one counted by call."""
 
     def fresh(self, clock: Clock | None = None) -> Self:
         """Another engine of the same policy, with sets, limits, flows and counts of its own."""
         other = copy(self)
         other._clock = clock or Clock()
         other.core = self.core.fresh(_zone(other._clock.timezone))
-        other._former, other._earlier = None, {}
+        other._former, other._earlier = None, Sums()
         return other
 
     def inherit(self, former: NativeEngine, flows: Mapping[str, Position]) -> None:
@@ -140,7 +140,7 @@ class NativeEngine:
 
     def _counted(self) -> Iterator[Row]:
         """What this engine and those before it have counted by call."""
-        yield from ((*named, *counts) for named, counts in self._earlier.items())
+        yield from self._earlier.rows()
         if self._former is not None:
             yield from self._former._counted()
         yield from self.rows(self.core.totals())
@@ -149,9 +149,7 @@ class NativeEngine:
         """Take over the counts of the former engine, which judges no more, and let go of it."""
         if self._former is None:
             return
-        for what, name, packets, size in self._former._counted():
-            before = self._earlier.get((what, name), (0, 0))
-            self._earlier[what, name] = (before[0] + packets, before[1] + size)
+        self._earlier.add(self._former._counted())
         self._former = None
 
     def set_tallies(self) -> Mapping[str, SetTally]:

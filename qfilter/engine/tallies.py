@@ -15,6 +15,23 @@ Row = tuple[str, str, int, int]
 """What was counted: a kind of thing such as `rule`, its name, packets and bytes."""
 
 
+class Sums:
+    """Rows of engines that judge no more, added up by name."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add what one more engine has counted."""
+        for what, name, packets, size in rows:
+            before = self._counts.get((what, name), (0, 0))
+            self._counts[what, name] = (before[0] + packets, before[1] + size)
+
+    def rows(self) -> Iterator[Row]:
+        """The sums, as `Tallies.absorb` takes them."""
+        return ((*named, *counts) for named, counts in self._counts.items())
+
+
 def all_rules(rules: tuple[Rule, ...]) -> Iterator[Rule]:
     """Rules and the rules inside them, in file order."""
     for rule in rules:
