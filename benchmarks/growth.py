@@ -35,13 +35,13 @@ class Point:
 
 
 def points() -> list[Point]:
-    """All points, also those that nobody can measure here."""
+    """All points."""
     return [*_rules(), *_entries(), *_queues(), *_sizes()]
 
 
 def run(rounds: int, say: Callable[[str], None], chosen: Iterable[Point] | None = None) -> Results:
     """The section `growth` of the results."""
-    present = [point for point in (points() if chosen is None else chosen) if not point.subject.missing]
+    present = list(points() if chosen is None else chosen)
     rates: dict[Point, list[float]] = {point: [] for point in present}
     with Arena() as arena:
         for number in range(1, rounds + 1):

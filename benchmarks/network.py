@@ -34,7 +34,7 @@ QUICK = Effort(0.3, 1, 200, 0.5, patience=0.0)
 
 
 def roster(*, quick: bool = False) -> list[Subject]:
-    """Everybody who is compared, also who is missing. When quick, ten rules each."""
+    """Everybody who is compared. When quick, ten rules each."""
     many = (10,) if quick else (1_000, 10_000)
     entries = 100 if quick else 100_000
     natives = [subjects.native(HEADER.format(n), policies.header(n, entries)) for n in many]
@@ -82,7 +82,7 @@ def measure(arena: Arena, subject: Subject, effort: Effort) -> Sample:
 
 def run(rounds: int, say: Callable[[str], None], *, quick: bool = False) -> Results:
     """The section `network` of the results."""
-    present = [subject for subject in roster(quick=quick) if not subject.missing]
+    present = roster(quick=quick)
     measured: list[dict[str, Sample]] = []
     with Arena() as arena:
         for number in range(1, rounds + 1):

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks import policies
 from benchmarks.arena import Arena
 from benchmarks.build import example, program
-from tests.lab.process import run, wait_until
-from tests.lab.service import qfilter, serving
+from tests.lab.process import wait_until
+from tests.lab.service import serving
 
 Pids = Sequence[int]
 Place = Callable[[Arena], AbstractContextManager[Pids]]
@@ -32,8 +32,6 @@ class Subject:
 
     name: str
     place: Place
-    missing: str = ""
-    """Why it cannot be measured in this checkout; empty when it can."""
 
 
 def no_queue() -> Subject:
@@ -88,30 +86,15 @@ def engine(which: str, label: str, policy: Path, queues: int = 1) -> Subject:
 
     @contextmanager
     def place(arena: Arena) -> Iterator[Pids]:
-        options = ["--no-install", "--format", "none", *engine_options(which)]
+        options = ["--no-install", "--format", "none", "--engine", which]
         with serving(arena.gateway, policy, *options, timeout=_START) as service, arena.queued(queues):
             yield [service.pid]
 
-    return Subject(f"qfilter {which}, {label}", place, missing=engine_missing(which))
+    return Subject(f"qfilter {which}, {label}", place)
 
 
 native = functools.partial(engine, "native")
 reference = functools.partial(engine, "reference")
-
-
-def engine_missing(which: str) -> str:
-    """Why an engine cannot be asked for; before there was a choice, the reference engine was the only one."""
-    return "" if _has_choice() or which == "reference" else "qfilter run has no --engine yet"
-
-
-def engine_options(which: str) -> list[str]:
-    """What chooses an engine on qfilter's command line."""
-    return ["--engine", which] if _has_choice() else []
-
-
-@functools.cache
-def _has_choice() -> bool:
-    return "--engine" in run(qfilter("run", "--help")).stdout
 
 
 @contextmanager

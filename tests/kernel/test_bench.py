@@ -26,8 +26,6 @@ def flood(subject: Subject, size: int = SMALL, others_every: int = 0) -> Flood:
 
 @pytest.mark.parametrize("subject", ROSTER, ids=lambda subject: subject.name)
 def test_every_subject_delivers_and_has_its_figures(subject: Subject) -> None:
-    if subject.missing:
-        pytest.skip(subject.missing)
     if shutil.which("iperf3") is None:
         pytest.skip("not supported here: iperf3: benchmarks/setup installs it")
     with Arena() as arena:
