@@ -162,7 +162,7 @@ fn measure((name, shape): Shape, rules: usize) {
     let all: Vec<Demands> = (0..rules).map(|i| shape(i as u64, &mut random)).collect();
     let plan = plan(rules, |i| all[i].clone());
     let begun = processor_seconds();
-    let index = Index::build(&plan);
+    let index = Index::build(&plan, |_| None);
     let build = (processor_seconds() - begun) * 1e3;
     let packets: Vec<[Value<'static>; 44]> = (0..PACKETS).map(|_| packet(&all, &mut random)).collect();
     let mut scratch = index.scratch();

@@ -143,6 +143,12 @@ impl<'e, 'a> View<'e, 'a> {
         }
     }
 
+    /// The literals that a search has found in the whole payload; None when it did not run, or saw a part only.
+    pub fn found(&self) -> Option<std::cell::Ref<'_, Found>> {
+        let whole = self.searched.get() && matches!(self.read(Field::Payload, 0), Value::Bytes(_) | Value::Absent);
+        whole.then(|| self.found.borrow())
+    }
+
     fn bytes(&self, test: &Bytes) -> Truth {
         match self.decoded.read_bytes(test.base, test.offset, test.value.len()) {
             Value::Unknown(unknown) => Truth::Unknown(unknown),

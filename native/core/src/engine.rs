@@ -99,7 +99,8 @@ impl Engine {
     /// # Errors
     /// Names the rule whose pattern this build cannot compile.
     pub fn new(plan: Plan, zone: TimeZone) -> Result<Self, String> {
-        let (index, searcher) = (Index::build(&plan), Searcher::build(&plan)?);
+        let searcher = Searcher::build(&plan)?;
+        let index = Index::build(&plan, |test| searcher.needs(test));
         Ok(Self::with(Arc::new(plan), Arc::new(index), Arc::new(searcher), zone))
     }
 
@@ -454,6 +455,7 @@ impl Way<'_, '_, '_> {
                 None if candidates.all_known() => self.view.every(engine.index.residual(i)),
                 None => self.view.holds(&rule.condition),
             };
+            engine.index.keep_awake(&mut candidates, || self.view.found());
             match self.matched(i, rule, truth) {
                 Truth::True => match rule.verdict {
                     Some(decision) => break self.decided(i, rule, decision),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bits;
 pub mod conditions;
 pub mod decode;
 pub mod engine;

@@ -1,29 +1,37 @@
 //! All literals that rules look for in a packet's own payload, found by one search that runs at most once a packet.
 //!
-//! Vectorised searchers (Teddy) go over the payload, some literals each. A payload that is full of hits would make them
-//! slow, so that after a number of hits an Aho-Corasick automaton takes over: the time is linear whatever is in the packet.
+//! Vectorised searchers (Teddy) go over the payload, each for the beginnings of some literals; beginnings are fewer than
+//! literals. A payload that is full of hits would make them slow, so that after a number of hits an Aho-Corasick automaton
+//! takes over: the time is linear whatever is in the packet.
+
+use std::collections::BTreeMap;
 
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::packed::{self, MatchKind};
 use aho_corasick::{Anchored, BuildError, Span, automaton, dfa};
 
-use crate::plan::Plan;
+use crate::bits::ones;
+use crate::plan::{Plan, Test};
 use crate::regexes::Regexes;
 
-/// Literals for one vectorised searcher: with more its filter lets too much through.
+/// Beginnings for one vectorised searcher: it takes no more.
 const MOST_IN_GROUP: usize = 64;
 
 /// With more groups than this the automaton is faster.
 const MOST_GROUPS: usize = 8;
 
-/// Shorter literals spoil the filter of longer ones, and have groups of their own.
-const SHORT: usize = 4;
+/// Bytes of a beginning: as many as the searchers filter by. Shorter literals spoil the filter of longer ones, and have
+/// groups of their own.
+const BEGINNING: usize = 4;
 
 /// Shorter payloads are not worth a vectorised search.
 const SHORT_PAYLOAD: usize = 64;
 
 /// As many bytes go through the automaton in the time of one hit of a vectorised searcher.
 const BYTES_A_HIT: usize = 256;
+
+/// As many literals are compared in the time of one hit.
+const COMPARED_A_HIT: usize = 32;
 
 /// So many hits are nothing to worry about.
 const FREE_HITS: usize = 8;
@@ -42,6 +50,14 @@ impl Found {
     #[inline]
     pub fn contains(&self, literal: usize) -> bool {
         self.words[literal / 64] >> (literal % 64) & 1 != 0
+    }
+
+    /// Their numbers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.words
+            .iter()
+            .enumerate()
+            .flat_map(|(word, bits)| ones(*bits).map(move |bit| word * 64 + bit))
     }
 
     fn insert(&mut self, literal: usize) {
@@ -86,6 +102,21 @@ impl Searcher {
             .is_none_or(|literals| literals.iter().any(|literal| found.contains(*literal)))
     }
 
+    /// The literals of which a payload must hold one so that a test can be true of it; None where there are no such.
+    pub fn needs(&self, test: &Test) -> Option<Vec<usize>> {
+        match test {
+            Test::Contains(pattern, Some(literal)) if !pattern.is_empty() => Some(vec![*literal]),
+            Test::Regex(_, regex) => self.regexes.needs(*regex).map(<[_]>::to_vec),
+            Test::Any(inner) => inner
+                .iter()
+                .map(|each| self.needs(each))
+                .collect::<Option<Vec<_>>>()
+                .map(|literals| literals.concat()),
+            Test::All(inner) => inner.iter().find_map(|each| self.needs(each)),
+            _ => None,
+        }
+    }
+
     /// Whether a pattern is found in a text.
     pub fn regex(&self, regex: usize, text: &[u8]) -> bool {
         self.regexes.is_match(regex, text)
@@ -96,6 +127,7 @@ impl Searcher {
 struct Literals {
     count: usize,
     empty: Option<usize>,
+    sought: Vec<Box<[u8]>>,
     /// By place among those sought.
     numbers: Vec<usize>,
     /// By place among those sought: the numbers of those that are in it, its own among them.
@@ -106,8 +138,8 @@ struct Literals {
 
 struct Group {
     searcher: packed::Searcher,
-    /// Places of its literals among those sought.
-    places: Vec<usize>,
+    /// By beginning: places of the literals among those sought.
+    places: Vec<Vec<usize>>,
 }
 
 enum Automaton {
@@ -133,6 +165,7 @@ impl Literals {
             empty,
             inside: sought.iter().map(inside).collect(),
             groups: groups(&sought).unwrap_or_default(),
+            sought: sought.iter().map(|literal| Box::from(*literal)).collect(),
             numbers,
             automaton,
         })
@@ -158,15 +191,24 @@ impl Literals {
             let mut rest = Span::from(0..payload.len());
             while let Some(hit) = searcher.find_in(payload, rest) {
                 // Of those that begin here it is the longest: the others are inside it.
-                self.mark(places[hit.pattern().as_usize()], found);
+                let places = &places[hit.pattern().as_usize()];
+                self.mark_beginning(places, &payload[hit.start()..], found);
                 rest.start = hit.start() + 1;
-                hits += 1;
+                hits += 1 + places.len() / COMPARED_A_HIT;
                 if hits > FREE_HITS + (number * payload.len() + hit.start()) / BYTES_A_HIT {
                     return false;
                 }
             }
         }
         true
+    }
+
+    fn mark_beginning(&self, places: &[usize], text: &[u8], found: &mut Found) {
+        for place in places {
+            if text.starts_with(&self.sought[*place]) {
+                self.mark(*place, found);
+            }
+        }
     }
 
     fn mark(&self, place: usize, found: &mut Found) {
@@ -178,26 +220,35 @@ impl Literals {
 
 /// None when there are too many, or the processor lacks the instructions.
 fn groups(sought: &[&[u8]]) -> Option<Vec<Group>> {
-    let mut order: Vec<usize> = (0..sought.len()).collect();
-    order.sort_by_key(|place| (sought[*place].len() >= SHORT, sought[*place]));
-    let kinds = order.chunk_by(|one, other| (sought[*one].len() >= SHORT) == (sought[*other].len() >= SHORT));
-    let groups: Vec<&[usize]> = kinds.flat_map(|kind| even(kind, MOST_IN_GROUP)).collect();
+    let mut beginnings: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (place, literal) in sought.iter().enumerate() {
+        let beginning = &literal[..literal.len().min(BEGINNING)];
+        let short = literal.len() < BEGINNING;
+        beginnings.entry((short, beginning)).or_default().push(place);
+    }
+    let beginnings: Vec<Beginning<'_>> = beginnings.into_iter().collect();
+    let kinds = beginnings.chunk_by(|((one, _), _), ((other, _), _)| one == other);
+    let groups: Vec<_> = kinds.flat_map(|kind| even(kind, MOST_IN_GROUP)).collect();
     if groups.len() > MOST_GROUPS {
         return None;
     }
-    let group = |places: &&[usize]| {
-        let mut builder = packed::Config::new().match_kind(MatchKind::LeftmostLongest).builder();
-        builder.extend(places.iter().map(|place| sought[*place]));
-        Some(Group {
-            searcher: builder.build()?,
-            places: places.to_vec(),
-        })
-    };
-    groups.iter().map(group).collect()
+    groups.into_iter().map(group).collect()
+}
+
+/// Whether it is a short literal, its bytes; the places of the literals that begin so.
+type Beginning<'l> = ((bool, &'l [u8]), Vec<usize>);
+
+fn group(beginnings: &[Beginning<'_>]) -> Option<Group> {
+    let mut builder = packed::Config::new().match_kind(MatchKind::LeftmostLongest).builder();
+    builder.extend(beginnings.iter().map(|((_, beginning), _)| beginning));
+    Some(Group {
+        searcher: builder.build()?,
+        places: beginnings.iter().map(|(_, places)| places.clone()).collect(),
+    })
 }
 
 /// Parts of about the same size.
-fn even(items: &[usize], most: usize) -> impl Iterator<Item = &[usize]> {
+fn even<T>(items: &[T], most: usize) -> impl Iterator<Item = &[T]> {
     items.chunks(items.len().div_ceil(items.len().div_ceil(most).max(1)).max(1))
 }
 
@@ -264,7 +315,7 @@ mod tests {
     use super::*;
     use crate::fields::Field;
     use crate::malformed::Allow;
-    use crate::plan::{Condition, Place, Rule, Test};
+    use crate::plan::{Condition, Place, Rule};
 
     fn plan(literals: Vec<Box<[u8]>>, regexes: &[&str]) -> Plan {
         let rule = |(index, regex): (usize, &&str)| Rule {

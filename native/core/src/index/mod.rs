@@ -9,20 +9,25 @@ mod choose;
 mod constraints;
 mod dimension;
 mod memo;
+mod needs;
 mod region;
 mod vectors;
 
 #[cfg(test)]
 mod tests;
 
+use std::ops::Deref;
+
 use crate::fields::{FIELDS, Field};
-use crate::plan::{Condition, Plan};
+use crate::literals::Found;
+use crate::plan::{Condition, Plan, Test};
 use crate::value::Value;
 
 use self::choose::{MOST_DIMENSIONS, choose};
 use self::constraints::Constraints;
 use self::dimension::Dimension;
 use self::memo::{MOST, Memo, Rules, Vectors};
+use self::needs::Needs;
 use self::vectors::{CHUNK_BITS, Chunk, VectorId, WORD_CHUNKS};
 
 /// The matcher of a plan.
@@ -32,6 +37,7 @@ pub struct Index {
     dimensions: Vec<Dimension>,
     residuals: Vec<Box<[Condition]>>,
     undecided: Vec<Field>,
+    needs: Needs,
 }
 
 /// Memory of one thread for one packet's candidates.
@@ -45,6 +51,9 @@ pub struct Scratch {
     /// All candidates, where they are remembered.
     known: Option<Rules>,
     memo: Option<Memo>,
+    /// Whether the rules are `awake` that a search of the payload leaves; else it does not matter which are.
+    searched: bool,
+    awake: Box<[Chunk]>,
 }
 
 impl Default for Scratch {
@@ -57,6 +66,8 @@ impl Default for Scratch {
             candidates: Chunk::EMPTY,
             known: None,
             memo: None,
+            searched: false,
+            awake: Box::default(),
         }
     }
 }
@@ -97,9 +108,12 @@ pub struct DimensionStructure {
 }
 
 impl Index {
-    /// Of a plan.
-    pub fn build(plan: &Plan) -> Self {
-        Self::assemble(plan, choose)
+    /// Of a plan; `needs` tells the literals of which a payload must hold one so that a test can be true of it.
+    pub fn build(plan: &Plan, needs: impl Fn(&Test) -> Option<Vec<usize>>) -> Self {
+        Self {
+            needs: Needs::of(plan, needs),
+            ..Self::assemble(plan, choose)
+        }
     }
 
     fn assemble(plan: &Plan, choose: impl FnOnce(Vec<Dimension>, &Constraints<'_>) -> Vec<Dimension>) -> Self {
@@ -137,6 +151,7 @@ impl Index {
             dimensions,
             residuals,
             undecided,
+            needs: Needs::default(),
         }
     }
 
@@ -146,6 +161,7 @@ impl Index {
         let memo = (self.rules > 2 * CHUNK_BITS || cfg!(test)).then(Memo::new);
         Scratch {
             memo,
+            awake: self.needs.memory(),
             ..Scratch::default()
         }
     }
@@ -163,6 +179,7 @@ impl Index {
         scratch.all_known = true;
         scratch.chunk = usize::MAX;
         scratch.known = None;
+        scratch.searched = false;
         for (number, dimension) in self.dimensions.iter().enumerate() {
             let Some(vector) = dimension.vector(&value_of(dimension.field)) else {
                 scratch.all_known = false;
@@ -206,6 +223,19 @@ impl Index {
         Some((count as u8, rules))
     }
 
+    /// Leaves those candidates out that need other literals than those found in the whole payload, once that is known.
+    #[inline]
+    pub fn keep_awake<F: Deref<Target = Found>>(&self, scratch: &mut Scratch, found: impl FnOnce() -> Option<F>) {
+        if !scratch.searched
+            && !scratch.awake.is_empty()
+            && let Some(found) = found()
+        {
+            self.needs.awake(found.iter(), &mut scratch.awake);
+            scratch.searched = true;
+            scratch.chunk = usize::MAX;
+        }
+    }
+
     /// The first candidate from a rule on.
     #[inline]
     pub fn next(&self, scratch: &mut Scratch, mut from: usize) -> Option<usize> {
@@ -244,9 +274,14 @@ impl Index {
     }
 
     fn chunk(&self, scratch: &Scratch, chunk: usize) -> Chunk {
+        let all = if scratch.searched {
+            scratch.awake[chunk]
+        } else {
+            Chunk::FULL
+        };
         scratch.vectors[..scratch.length]
             .iter()
-            .fold(Chunk::FULL, |left, (dimension, vector)| {
+            .fold(all, |left, (dimension, vector)| {
                 left.and(self.dimensions[usize::from(*dimension)].vectors.chunk(*vector, chunk))
             })
     }

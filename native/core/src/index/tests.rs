@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::literals::{Found, Searcher};
 use crate::malformed::Allow;
 use crate::plan::{Action, Addresses, Elements, Place, Rule, Set, Test};
 use crate::ranges::Ranges;
@@ -284,7 +285,7 @@ proptest! {
     #[test]
     fn nothing_possible_is_left_out(plan in a_plan(), packets in proptest::collection::vec(a_packet(), 8)) {
         let every_dimension = Index::assemble(&plan, |dimensions, _| dimensions);
-        let index = Index::build(&plan);
+        let index = Index::build(&plan, |_| None);
         for packet in packets {
             holds_against_naive(&plan, &every_dimension, &field_of(&packet));
             holds_against_naive(&plan, &index, &field_of(&packet));
@@ -308,7 +309,7 @@ fn a_hundred_thousand_rules_leave_the_few_that_can_match() {
         rule(0, if i % 10_000 == 0 { port } else { all([port, length]) })
     });
     let plan = plan(ports.collect());
-    let index = Index::build(&plan);
+    let index = Index::build(&plan, |_| None);
     let packet = |length, dport| {
         move |field| match field {
             Field::Dport => Value::Number(dport),
@@ -339,6 +340,58 @@ fn a_hundred_thousand_rules_leave_the_few_that_can_match() {
         next,
         [Some(10_000), Some(10_000), Some(70_000), Some(70_000), None, None, None]
     );
+}
+
+#[test]
+fn once_the_payload_is_searched_rules_whose_literals_are_not_there_are_no_candidates() {
+    let contains = |literal: usize| Condition::Field(Field::Payload, 0, Test::Contains([b'x'].into(), Some(literal)));
+    let either = Condition::Any([contains(1), contains(2)].into());
+    let mut rules: Vec<_> = (0..1_000).map(|i| rule(0, contains(i))).collect();
+    rules.extend([
+        rule(0, contains(1)),                                    // 1,000: has a child
+        rule(1, number(Field::Dport, 1, 1)),                     // 1,001: of its parent
+        rule(0, all([either, number(Field::Dport, 1, 1)])),      // 1,002: needs 1 or 2
+        rule(0, all([contains(5), number(Field::Dport, 1, 1)])), // 1,003
+        rule(0, Condition::Not(Box::new(contains(1)))),          // 1,004
+    ]);
+    let plan = plan(rules);
+    let needs = |test: &Test| match test {
+        Test::Contains(_, literal) => literal.map(|literal| vec![literal]),
+        _ => None,
+    };
+    let index = Index::build(&plan, needs);
+    let mut scratch = index.scratch();
+    let value_of = |field| match field {
+        Field::Dport => Value::Number(1),
+        other => panic!("nobody looks at {other:?}"),
+    };
+    let rows: [(&[&[u8]], &[usize]); 3] = [
+        (&[], &[1_000, 1_001, 1_004]),
+        (&[b"5"], &[5, 1_000, 1_001, 1_003, 1_004]),
+        (&[b"2", b"999"], &[2, 999, 1_000, 1_001, 1_002, 1_004]),
+    ];
+    let searcher = searcher_of_numbers(1_000);
+    for (literals, expected) in rows {
+        index.look_up(value_of, &mut scratch);
+        assert_eq!(index.next(&mut scratch, 0), Some(0));
+        index.keep_awake(&mut scratch, || None::<&Found>);
+        assert_eq!(index.next(&mut scratch, 1), Some(1));
+        let mut found = searcher.found();
+        searcher.find(&[b"[", &literals.join(&b"]["[..])[..], b"]"].concat(), &mut found);
+        index.keep_awake(&mut scratch, || Some(&found));
+        let left = std::iter::successors(index.next(&mut scratch, 0), |rule| index.next(&mut scratch, rule + 1));
+        assert_eq!(left.collect::<Vec<_>>(), expected, "{literals:?}");
+    }
+}
+
+/// Seeks "[0]", "[1]" and so on.
+fn searcher_of_numbers(count: usize) -> Searcher {
+    let literals = (0..count).map(|i| format!("[{i}]").into_bytes().into());
+    Searcher::build(&Plan {
+        literals: literals.collect(),
+        ..plan(Vec::new())
+    })
+    .unwrap()
 }
 
 #[test]
@@ -402,7 +455,7 @@ fn what_is_not_indexed_is_left_to_ask() {
 #[test]
 fn a_mark_that_rules_change_is_no_dimension() {
     let rules = || vec![rule(0, number(Field::Mark, 1, 1)), rule(0, number(Field::Mark, 2, 2))];
-    let fields = |plan: &Plan| Index::build(plan).fields().collect::<Vec<_>>();
+    let fields = |plan: &Plan| Index::build(plan, |_| None).fields().collect::<Vec<_>>();
     let mut plan = plan(rules());
     assert_eq!(fields(&plan), [Field::Mark]);
     plan.rules[1].actions.push(Action::Mark { value: 1, mask: 1 });
@@ -412,7 +465,7 @@ fn a_mark_that_rules_change_is_no_dimension() {
 #[test]
 fn the_structure_is_told() {
     let rules = (0..1_000).map(|i| rule(0, all([number(Field::Dport, i, i), number(Field::Protocol, 6, 6)])));
-    let structure = Index::build(&plan(rules.collect())).structure();
+    let structure = Index::build(&plan(rules.collect()), |_| None).structure();
     let dport = structure.dimensions[0].clone();
     assert_eq!(
         (dport.field, dport.classes, dport.vectors),
@@ -428,7 +481,7 @@ fn what_would_take_too_much_memory_is_left_to_the_rules() {
     let narrow = (0..40_000u64).map(|i| rule(0, number(Field::Length, i * 7, i * 7)));
     let rules: Vec<_> = wide.chain(narrow).collect();
     let plan = plan(rules);
-    let index = Index::build(&plan);
+    let index = Index::build(&plan, |_| None);
     assert!(index.structure().bytes < 128 << 20, "{:?}", index.structure());
     for length in [0, 7, 440_000, 500_000] {
         holds_against_naive(&plan, &index, &|field| {

@@ -3,6 +3,8 @@
 
 use hashbrown::HashMap;
 
+use crate::bits::ones;
+
 /// Bits in a chunk: one cache line.
 pub const CHUNK_BITS: usize = 512;
 
@@ -23,6 +25,11 @@ impl Chunk {
     /// Adds a rule, by its number in the chunk.
     pub fn insert(&mut self, bit: usize) {
         self.0[bit / 64] |= 1 << (bit % 64);
+    }
+
+    /// Takes a rule out, by its number in the chunk.
+    pub fn remove(&mut self, bit: usize) {
+        self.0[bit / 64] &= !(1 << (bit % 64));
     }
 
     /// The rules of both.
@@ -253,12 +260,4 @@ impl Writer {
 
 fn set(word: &mut u64, bit: u64, on: bool) {
     *word = *word & !bit | if on { bit } else { 0 };
-}
-
-fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-        bits &= bits - 1;
-        Some(bit)
-    })
 }
