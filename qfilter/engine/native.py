@@ -64,6 +64,8 @@ class Structure:
     """In the order in which they are looked at."""
     residual: tuple[str, ...]
     """Fields that are asked of the rules that are left."""
+    searched: int
+    """Rules that are left out once a search of the payload has found none of the literals that they need."""
 
 
 class NativeEngine:
@@ -129,8 +131,8 @@ class NativeEngine:
 
     def structure(self) -> Structure:
         """What the core's index of rules is made of."""
-        size, dimensions, residual = self.core.structure()
-        return Structure(size, tuple(Dimension(*each) for each in dimensions), tuple(residual))
+        size, dimensions, residual, searched = self.core.structure()
+        return Structure(size, tuple(Dimension(*each) for each in dimensions), tuple(residual), searched)
 
     def report(self) -> Report:
         """What has been counted by call, since the first engine that this one inherited from."""

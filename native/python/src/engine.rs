@@ -126,9 +126,9 @@ impl Engine {
         Ok(())
     }
 
-    /// What the index of rules is made of: its bytes, by dimension the field, classes, vectors, chunks and bytes, and the
-    /// fields that rules test and that are left to them.
-    fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<&'static str>) {
+    /// What the index of rules is made of: its bytes, by dimension the field, classes, vectors, chunks and bytes, the
+    /// fields that rules test and that are left to them, and how many rules a search of the payload rules out.
+    fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<&'static str>, usize) {
         let structure = self.engine.structure();
         let row = |dimension: &DimensionStructure| {
             let DimensionStructure {
@@ -141,7 +141,8 @@ impl Engine {
             (field.name(), classes, vectors, chunks, bytes)
         };
         let left = structure.residual.iter().map(|field| field.name()).collect();
-        (structure.bytes, structure.dimensions.iter().map(row).collect(), left)
+        let dimensions = structure.dimensions.iter().map(row).collect();
+        (structure.bytes, dimensions, left, structure.searched)
     }
 
     /// What was counted by call.

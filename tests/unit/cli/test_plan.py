@@ -55,6 +55,15 @@ def test_a_transcript(qfilter: Command, path: str) -> None:
     ]
 
 
+def test_rules_that_a_search_of_the_payload_leaves_out(qfilter: Command, path: str) -> None:
+    rules = "".join(f"  - {{match: {{payload: {{contains: w{i}}}}}, verdict: drop}}\n" for i in range(600))
+    Path(path).write_text(f"version: 1\ndefault: {{output: drop}}\nrules:\n{rules}")
+    assert qfilter("explain", path, "--plan").out.splitlines()[-2:] == [
+        "matcher  0 bytes; every rule is asked",
+        "  payload: one search for all literals leaves out those of 600 rules that need others",
+    ]
+
+
 def test_the_least_policy_copies_only_headers(qfilter: Command, path: str) -> None:
     Path(path).write_text("version: 1\ndefault: {output: drop}\n")
     assert qfilter("explain", path, "--plan").out.splitlines()[:5] == [

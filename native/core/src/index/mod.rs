@@ -88,6 +88,8 @@ pub struct Structure {
     pub dimensions: Vec<DimensionStructure>,
     /// Fields that rules test and that are left to their residuals, because they would not spare enough.
     pub residual: Vec<Field>,
+    /// Rules that are left out once the payload was searched and none of their literals was found.
+    pub searched: usize,
     /// Memory of the dimensions.
     pub bytes: usize,
 }
@@ -305,6 +307,7 @@ impl Index {
             rules: self.rules,
             dimensions: dimensions.collect(),
             residual: self.undecided.clone(),
+            searched: self.needs.count(),
             bytes: self.dimensions.iter().map(Dimension::bytes).sum(),
         }
     }

@@ -42,6 +42,11 @@ impl Needs {
         }
     }
 
+    /// How many rules need a literal.
+    pub fn count(&self) -> usize {
+        self.free.iter().map(|chunk| CHUNK_BITS - chunk.count() as usize).sum()
+    }
+
     /// Memory for the rules that a search leaves.
     pub fn memory(&self) -> Box<[Chunk]> {
         self.free.clone()

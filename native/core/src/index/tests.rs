@@ -371,6 +371,7 @@ fn once_the_payload_is_searched_rules_whose_literals_are_not_there_are_no_candid
         (&[b"2", b"999"], &[2, 999, 1_000, 1_001, 1_002, 1_004]),
     ];
     let searcher = searcher_of_numbers(1_000);
+    assert_eq!(index.structure().searched, 1_002);
     for (literals, expected) in rows {
         index.look_up(value_of, &mut scratch);
         assert_eq!(index.next(&mut scratch, 0), Some(0));
