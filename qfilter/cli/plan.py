@@ -72,7 +72,7 @@ def _matcher(structure: Structure) -> Iterator[str]:
     if structure.residual:
         yield f"  asked of what they leave: {', '.join(structure.residual)}"
     if structure.searched:
-        yield f"  payload: one search for all literals leaves out those of {structure.searched:,} rules that need others"
+        yield f"  payload: one search for all literals rules out those of {structure.searched:,} that need others"
 
 
 def _without_bytes(value: object) -> object:
