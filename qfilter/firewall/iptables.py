@@ -17,8 +17,9 @@ from itertools import pairwise
 
 from qfilter.fields import Family
 from qfilter.firewall.reject import iptables_name
-from qfilter.firewall.state import LO_SIDE, PLACES, Chain, Jump, State, exempts_lo, handback
+from qfilter.firewall.state import LO_SIDE, PLACES, Chain, Jump, State, exempts_lo
 from qfilter.model.hook import Hook
+from qfilter.model.marks import handed_back
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Exempt, Target
 from qfilter.model.verdict import RejectWith
@@ -51,8 +52,8 @@ def _exemptions(rules: KernelRules, hook: Hook) -> Iterator[str]:
 
 def _answers(rules: KernelRules, hook: Hook, family: Family) -> Iterator[str]:
     for answer in rules.rejects if PLACES[hook].table == REJECTING else ():
-        value, mask = handback(rules, answer.code)
-        marked = f"-m mark --mark {value:#x}/{mask:#x} -j REJECT --reject-with"
+        mark = handed_back(rules.mark_mask, answer)
+        marked = f"-m mark --mark {mark:#x}/{rules.mark_mask:#x} -j REJECT --reject-with"
         if answer is RejectWith.TCP_RESET:
             yield f"-p tcp {marked} tcp-reset"
         yield f"{marked} {iptables_name(answer, family)}"

@@ -12,8 +12,9 @@ from typing import Any
 
 from qfilter.fields import Family
 from qfilter.firewall.reject import UNREACHABLE, nft_name
-from qfilter.firewall.state import LO_SIDE, PLACES, Chain, State, exempts_lo, handback
+from qfilter.firewall.state import LO_SIDE, PLACES, Chain, State, exempts_lo
 from qfilter.model.hook import Hook
+from qfilter.model.marks import handed_back
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Exempt
 from qfilter.model.verdict import RejectWith
@@ -36,8 +37,7 @@ def _rules(rules: KernelRules, hook: Hook) -> Iterator[str]:
     if Exempt.ESTABLISHED in rules.exempt:
         yield "ct state established,related return"
     for answer in rules.rejects if PLACES[hook].table == "filter" else ():
-        value, mask = handback(rules, answer.code)
-        marked = f"meta mark & {mask:#x} == {value:#x}"
+        marked = f"meta mark & {rules.mark_mask:#x} == {handed_back(rules.mark_mask, answer):#x}"
         if answer is RejectWith.TCP_RESET:
             yield f"{marked} meta l4proto tcp reject with tcp reset"
         for family in UNREACHABLE[answer]:

@@ -115,12 +115,6 @@ def exempts_lo(rules: KernelRules, hook: Hook) -> bool:
     return Exempt.LO in rules.exempt and hook in LO_SIDE
 
 
-def handback(rules: KernelRules, code: int) -> tuple[int, int]:
-    """The mark that hands a reject back to the kernel, and the mask it is looked at with."""
-    shift = (rules.mark_mask & -rules.mark_mask).bit_length() - 1
-    return code << shift, rules.mark_mask
-
-
 def differences(ruleset: Ruleset, found: State, wanted: State) -> tuple[str, ...]:
     """What keeps `found` from being `wanted`, a line each; empty when nothing is to be done."""
     return tuple(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from qfilter.errors import Position
 from qfilter.fields import BUILDABLE, FIELDS, Type
 from qfilter.model.hook import Hook
+from qfilter.model.marks import can_hand_back
 from qfilter.model.policy import HookDefault, QueueSettings, Target, TestCase
 from qfilter.model.verdict import CAUSES, Kind, Reason
 from qfilter.policy.actions import parse_verdict
@@ -58,7 +59,7 @@ def queue(document: QueueDocument | None, scope: Scope) -> QueueSettings:
         node = document.node.get("cpu_fanout") or document.node
         scope.problems.error("contradiction", node, "cpu_fanout needs several queues: expected number such as 0-3")
     mask = document.mark_mask
-    if mask != (mask & -mask) * 0xF:
+    if not can_hand_back(mask):
         node = document.node.get("mark_mask") or document.node
         scope.problems.error("bad-value", node, f"mark_mask {mask:#x}: expected four adjacent bits, such as 0xf0000000")
     return QueueSettings(

@@ -20,6 +20,7 @@ import netfilterqueue
 from qfilter.errors import QueueError, QueueTakenError, UnsupportedError
 from qfilter.fields import FIELDS
 from qfilter.model.hook import Hook
+from qfilter.model.marks import demand_hand_back
 from qfilter.model.packet import Packet
 from qfilter.model.verdict import Kind, Reason
 from qfilter.netlink.capabilities import queue_flags
@@ -43,7 +44,7 @@ from qfilter.netlink.nfnetlink import (
 )
 from qfilter.netlink.queues import bound_queues, holder
 from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
-from qfilter.queues.verdicts import encode, shift
+from qfilter.queues.verdicts import encode
 
 _BATCH = 64
 """Packets a `receive` at most."""
@@ -109,7 +110,7 @@ class NfQueue:
         QueueTakenError, and QueueError for what else the kernel refuses.
         """
         if mark_mask:
-            shift(mark_mask)
+            demand_hand_back(mark_mask)
         flags = _flags(fail_open, conntrack)
         package = netfilterqueue.NetfilterQueue()
         # Held by a child process, the socket would keep the queue bound after our death.
@@ -159,7 +160,7 @@ class NfQueue:
     def answer_by(self, *, mark_mask: int, failure: Mapping[Reason, Kind]) -> None:
         """Answers by other bits and outcomes, see PacketQueue."""
         if mark_mask:
-            shift(mark_mask)
+            demand_hand_back(mark_mask)
         self._mark_mask, self.own.outcomes = mark_mask, failure
 
     def close(self) -> None:

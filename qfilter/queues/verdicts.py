@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from qfilter.model.marks import MARK_LIMIT, handed_back
 from qfilter.model.verdict import Kind, Verdict
 from qfilter.netlink.nfnetlink import Outcome
-
-MARK_LIMIT = 1 << 32
 
 
 def encode(verdict: Verdict, mark: int, mark_mask: int, own: int) -> tuple[int, int | None]:
@@ -39,12 +38,4 @@ def encode(verdict: Verdict, mark: int, mark_mask: int, own: int) -> tuple[int, 
         case Kind.REJECT:
             if decision.reject is None:
                 raise ValueError("reject without an answer: expected one of RejectWith")
-            return Outcome.REPEAT, new | decision.reject.code << shift(mark_mask)
-
-
-def shift(mark_mask: int) -> int:
-    """How far to the left the hand-back bits stand. Raises ValueError unless they are four adjacent of 32."""
-    low = (mark_mask & -mark_mask).bit_length() - 1
-    if mark_mask <= 0 or mark_mask >> low != 0xF or mark_mask >= MARK_LIMIT:
-        raise ValueError(f"mark mask {mark_mask:#x}: expected four adjacent bits of 32")
-    return low
+            return Outcome.REPEAT, new | handed_back(mark_mask, decision.reject)

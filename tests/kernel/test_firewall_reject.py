@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from qfilter import firewall
-from qfilter.firewall.state import handback
 from qfilter.model.hook import Hook
+from qfilter.model.marks import handed_back
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend, Exempt, Target
 from qfilter.model.verdict import RejectWith
@@ -49,7 +49,7 @@ def rules(backend: Backend, hook: Hook = Hook.FORWARD) -> KernelRules:
 @contextmanager
 def rejecting(lab: Lab, of: KernelRules, answer: RejectWith) -> Iterator[Running]:
     """The gateway hands every queued packet back with the code of an answer."""
-    mark, _ = handback(of, answer.code)
+    mark = handed_back(of.mark_mask, answer)
     with (
         lab.gateway.entered(),
         lab.gateway.start(sys.executable, "-m", "tests.kernel.handing_back", f"{mark:#x}") as consumer,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfilter.model.verdict import ACCEPT, DROP, Decision, Kind, Reason, RejectWith, Verdict
-from qfilter.queues.verdicts import encode, shift
+from qfilter.queues.verdicts import encode
 
 HIGH = 0xF000_0000
 OWN = 9
@@ -100,14 +100,3 @@ def test_without_hand_back_bits_every_mark_is_the_policys_and_nothing_is_rejecte
     assert encode(verdict(ACCEPT, 0xFFFF_FFFF), 0xF000_0000, 0, OWN) == (NF_ACCEPT, 0xFFFF_FFFF)
     with pytest.raises(ValueError, match="mark mask 0x0: expected four adjacent bits of 32"):
         encode(verdict(rejecting(RejectWith.TCP_RESET)), 0, 0, OWN)
-
-
-@pytest.mark.parametrize(("mask", "low"), [(0xF, 0), (0xF0, 4), (0x1E, 1), (HIGH, 28)])
-def test_where_the_bits_stand(mask: int, low: int) -> None:
-    assert shift(mask) == low
-
-
-@pytest.mark.parametrize("mask", [0, -1, 0x7, 0x1F, 0xFF, 0xF1, 0x1_E000_0000, 0xF_0000_0000])
-def test_a_mask_is_four_adjacent_bits(mask: int) -> None:
-    with pytest.raises(ValueError, match="expected four adjacent bits of 32"):
-        shift(mask)
