@@ -42,7 +42,6 @@ test: setup ## all tests; as root also those on real queues
 	@$(bin)/pytest
 
 bench: setup ## measure (as root, about an hour) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
-	@benchmarks/setup
 	@$(bin)/python -m benchmarks $(ARGS)
 
 # What some systems package apart from cargo is asked only where it is.

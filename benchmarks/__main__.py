@@ -9,6 +9,7 @@ that is not measured keeps the figures of an earlier run. --quick is a smoke run
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -77,6 +78,8 @@ def _arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.sections) - {*_SECTIONS, "report"}:
         parser.error(f"{', '.join(sorted(unknown))!r}: expected {', '.join([*_SECTIONS, 'report'])}")
+    if options.sections != ["report"] and os.geteuid() != 0:
+        parser.error("needs root, for network namespaces: sudo make bench")
     if options.quick and options.to == results.FILE.parent:
         parser.error("--quick: its figures are not for docs/: expected --to FOLDER")
     if not (options.to / report.DOCUMENT.name).exists():

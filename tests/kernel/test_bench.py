@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -26,8 +25,6 @@ def flood(subject: Subject, size: int = SMALL, others_every: int = 0) -> Flood:
 
 @pytest.mark.parametrize("subject", ROSTER, ids=lambda subject: subject.name)
 def test_every_subject_delivers_and_has_its_figures(subject: Subject) -> None:
-    if shutil.which("iperf3") is None:
-        pytest.skip("not supported here: iperf3: benchmarks/setup installs it")
     with Arena() as arena:
         sample = network.measure(arena, subject, network.QUICK)
         assert arena.gateway.queues() == {}
