@@ -1,8 +1,8 @@
 //! A packet that changes no set, limit or flow allocates nothing, whatever rules look at it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
+use counting::allocated;
 use jiff::tz::TimeZone;
 use qfilter_core::engine::{Desk, Engine, Now, Outcome};
 use qfilter_core::fields::FIELDS;
@@ -11,29 +11,6 @@ use qfilter_core::plan::Plan;
 use serde::Serialize;
 use serde_bytes::Bytes;
 use serde_json::{Value, json};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATED: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; only a number of this thread's is counted beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 fn row(name: &str) -> usize {
     FIELDS.iter().position(|(_, each)| *each == name).unwrap()
@@ -84,7 +61,7 @@ fn plan(rules: usize) -> Plan {
     let document = Document {
         rest: json!({
             "version": 1, "fields": names, "allow": [], "defaults": [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]],
-            "on_failure": vec![false; 8], "deadline": null, "mark_mask": 0,
+            "on_failure": vec![false; 8], "mark_mask": 0,
             "sets": [{"name": "s", "dynamic": true, "timeout": null, "size": 9, "elements": {"addresses": 0}}],
             "counters": ["all"], "rules": all,
         }),
@@ -150,7 +127,7 @@ fn allocations(engine: &Engine, desk: &mut Desk) -> Vec<u64> {
             ct_state: None,
             ct_mark: None,
         };
-        let before = ALLOCATED.get();
+        let before = allocated();
         let outcome = engine.decide(
             &packet,
             Now {
@@ -160,7 +137,7 @@ fn allocations(engine: &Engine, desk: &mut Desk) -> Vec<u64> {
             desk,
         );
         assert!(matches!(outcome, Outcome::Verdict(_)));
-        ALLOCATED.get() - before
+        allocated() - before
     };
     packets().iter().map(count).collect()
 }
