@@ -47,7 +47,7 @@ def measure(
     results: Results = {}
     for part in (
         compiling(rounds, rules),
-        matcher() if examples else {},
+        matcher(rounds) if examples else {},
         *(large_set(which, rounds, entries) for which in ENGINES),
         *(replaying(which, rounds, packets) for which in ENGINES),
     ):
@@ -58,13 +58,10 @@ def measure(
 
 
 def compiling(rounds: int, rules: int) -> Results:
-    """Seconds to load and to compile header rules, and the second as a share of the first."""
+    """Seconds to load header rules, to make their plan, to make its index; both by the first: `compile_share`."""
     times = [_load(policies.header(rules))[0] for _ in range(rounds)]
-    return {
-        "load_s": median(each["load"] for each in times),
-        "compile_s": median(each["compile"] for each in times),
-        "compile_share": median(each["compile"] / each["load"] for each in times),
-    }
+    steps = {f"{step}_s": median(each[step] for each in times) for step in ("load", "plan", "index")}
+    return steps | {"compile_share": median((each["plan"] + each["index"]) / each["load"] for each in times)}
 
 
 def large_set(which: str, rounds: int, entries: int) -> Results:
@@ -79,15 +76,28 @@ def large_set(which: str, rounds: int, entries: int) -> Results:
     return {f"set_s {which}": median(seconds), f"set_mib {which}": median(memory)}
 
 
-def matcher() -> Results:
-    """Nanoseconds to decode and decide one packet of the flood, by numbers of header rules.
+def matcher(rounds: int) -> Results:
+    """Nanoseconds to decode and decide one packet, by numbers of header rules, as a share of the C loop's CPU beside.
 
-    The example `decide` of native/core gets plan documents and prints {"rules": n, "ns": x} for each, a line each.
+    The example `decide` of native/core gets plan documents and prints a line of figures for each: of the flood's
+    packets, and of packets that all differ, of which the share is taken. The C loop is flooded in the same round.
     """
     documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
-    told = run([example("qfilter-core", "decide"), *documents], timeout=300.0)
-    lines = [json.loads(line) for line in told.stdout.splitlines()]
-    return {f"matcher_ns {count}": line["ns"] for count, line in zip(MATCHER_RULES, lines, strict=True)}
+    command = [example("qfilter-core", "decide"), *documents]
+    measured = []
+    with Arena() as arena:
+        for _ in range(rounds):
+            lines = map(json.loads, run(command, timeout=300.0).stdout.splitlines())
+            decided = dict(zip(MATCHER_RULES, lines, strict=True))
+            measured.append((decided, _loop_cpu(arena)))
+    results: Results = {"matcher_loop_ns": median(loop for _, loop in measured)}
+    for rules in MATCHER_RULES:
+        each = [(decided[rules], loop) for decided, loop in measured]
+        results[f"matcher_ns {rules}"] = median(found["ns"] for found, _ in each)
+        results[f"matcher_changing_ns {rules}"] = median(found["changing_ns"] for found, _ in each)
+        results[f"matcher_share {rules}"] = median(found["changing_ns"] / loop for found, loop in each)
+    results["matcher_allocations"] = max(found["allocations"] for decided, _ in measured for found in decided.values())
+    return results
 
 
 def replaying(which: str, rounds: int, packets: int) -> Results:
@@ -116,8 +126,17 @@ def _started(arena: Arena, subject: Subject) -> tuple[float, float]:
         return time.perf_counter() - start, Usage.of(pids).resident_mib
 
 
+def _loop_cpu(arena: Arena) -> float:
+    """Nanoseconds of CPU that the C loop needs for a packet of the flood."""
+    with subjects.c_loop().place(arena) as pids:
+        spent = arena.flood(pids).cpu_ns
+    if not spent:
+        raise LabError(f"the C loop's time for a packet is {spent} ns: expected more than none")
+    return spent
+
+
 def _load(policy: Path) -> tuple[dict[str, float], Path]:
-    """Seconds of loading and of compiling a policy, and the plan document."""
+    """Seconds of the steps from a policy to what judges, see loading.py, and the plan document."""
     document = policy.with_suffix(".plan")
     told = run([sys.executable, "-m", "benchmarks.loading", str(policy), str(document)], timeout=600.0)
     return json.loads(told.stdout), document

@@ -18,6 +18,9 @@ _FRAME = 46
 _LARGEST_MTU = 65_535
 _SECONDS = 2.0
 
+MOST_ROUNDS = 3
+"""More would take longer than all else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

@@ -70,6 +70,8 @@ def measure(arena: Arena, subject: Subject, effort: Effort) -> Sample:
     return {
         "kpps": flood.kpps,
         "ordinary_kpps": flood.ordinary_kpps,
+        "sent": flood.sent,
+        "delivered": flood.delivered,
         "cpu_ns": flood.cpu_ns,
         "resident_mib": flood.resident_mib,
         "peak_mib": flood.peak_mib,

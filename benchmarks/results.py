@@ -1,6 +1,6 @@
-"""The figures of a run as they stand in results.json: plain dictionaries, and what is read out of them.
+"""The figures as they stand in performance.json: plain dictionaries, and what is read out of them.
 
-machine     what it ran on
+runs        {section: what it ran on, see `machine`, and how many rounds}; those of one run have the same date
 network     {"rounds": [{subject: sample}]}      a sample is what `network.measure` gives
 growth      {chart: {series: {x: kpps}}}
 alone, changes     {figure: number}
@@ -43,16 +43,26 @@ def middle(results: Results, subject: str, figure: str) -> float | None:
     return _median(sample.get(figure) for sample in _samples(results, subject))
 
 
-def ratio(results: Results, subject: str, other: str, figure: str) -> float | None:
-    """The median over the rounds of a figure of one subject by that of another in the same round."""
+def ratio(results: Results, subject: str, other: str, figure: str, by: str | None = None) -> float | None:
+    """The median over the rounds of a figure of one subject by that of another, or by its `by`, in the same round."""
     rounds = results.get("network", {}).get("rounds", [])
-    pairs = ((one[subject].get(figure), one[other].get(figure)) for one in rounds if subject in one and other in one)
+    present = (each for each in rounds if subject in each and other in each)
+    pairs = ((each[subject].get(figure), each[other].get(by or figure)) for each in present)
     return _median(mine / its if mine is not None and its else None for mine, its in pairs)
 
 
 def subjects(results: Results) -> list[str]:
     """Who was measured, in order."""
     return list(dict.fromkeys(name for each in results.get("network", {}).get("rounds", []) for name in each))
+
+
+def same(results: Results) -> dict[str, dict[str, list[str]]]:
+    """What the sections ran on: {what: {which: [section, ...]}}."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for section, run_ in results.get("runs", {}).items():
+        for what, which in run_.items():
+            found.setdefault(what, {}).setdefault(f"{which}", []).append(section)
+    return found
 
 
 def machine() -> dict[str, str]:
