@@ -97,7 +97,6 @@ class _Encoder:
             "allow": sorted(policy.allow),
             "defaults": [None if default is None else _decision(default.decision) for default in defaults],
             "on_failure": [policy.on_failure.get(cause) is Kind.ACCEPT for cause in CAUSES],
-            "deadline": _nanoseconds(policy.queue.deadline),
             "mark_mask": self._plan.mark_mask,
             "sets": sets,
             "counters": list(self._counters),

@@ -49,7 +49,6 @@ class KernelRules:
 class Place(StrEnum):
     """Where a rule is decided."""
 
-    KERNEL = "kernel"
     NATIVE = "native"
     PYTHON = "python"
 

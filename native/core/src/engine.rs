@@ -3,6 +3,8 @@
 //! A packet whose headers lie is decided before any rule; then a flow that a rule has decided; then the rules in file
 //! order, of which only those are looked at that the index leaves; then the hook's default.
 
+mod way;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -16,13 +18,15 @@ use crate::fields::Field;
 use crate::index::{self, Index};
 use crate::literals::{self, Searcher};
 use crate::packet::Packet;
-use crate::plan::{self, Action, Decision, Elements, Kind, Plan, Rule};
+use crate::plan::{self, Action, Decision, Elements, Kind, Plan};
 use crate::state::flows::Flows;
 use crate::state::limits::Buckets;
 use crate::state::sets::{self, LiveSet};
 use crate::state::tallies::Tallies;
 use crate::value::{Address, Cause, Truth, Unknown, Value, What};
 use crate::verdict::{Detail, Effect, Reason, Verdict};
+
+use self::way::{Way, count};
 
 /// One policy in force. Shared by all threads that judge packets; each has a [`Desk`] of its own.
 pub struct Engine {
@@ -213,7 +217,7 @@ impl Engine {
     /// Judges a packet. What its rules want recorded is in `desk.effects` when this gives a verdict.
     pub fn decide(&self, packet: &Packet<'_>, now: Now, desk: &mut Desk) -> Outcome {
         desk.effects.clear();
-        match self.way(packet, now, desk) {
+        match Way::begin(self, packet, now, desk) {
             Ok(mut way) => match way.recalled() {
                 Some(verdict) => way.end(verdict),
                 None => way.walk(0, None),
@@ -222,12 +226,12 @@ impl Engine {
         }
     }
 
-    /// Goes on with a packet once Python has told what the match of the suspended rule is: never `Pending`.
+    /// Goes on with a packet once Python has told what the match of the suspended rule is; `answer` is never `Pending`.
     pub fn resume(&self, packet: &Packet<'_>, suspended: Suspended, answer: Truth, desk: &mut Desk) -> Outcome {
         desk.effects = suspended.effects;
-        match self.way(packet, suspended.now, desk) {
+        match Way::begin(self, packet, suspended.now, desk) {
             Ok(mut way) => {
-                way.view.set_mark(suspended.mark);
+                way.set_mark(suspended.mark);
                 way.walk(suspended.rule as usize, Some(answer))
             }
             Err(failed) => failed,
@@ -307,34 +311,6 @@ impl Engine {
         tallies.add_cause(cause, length);
     }
 
-    fn way<'e, 'a, 'd>(
-        &'e self,
-        packet: &Packet<'a>,
-        now: Now,
-        desk: &'d mut Desk,
-    ) -> Result<Way<'e, 'a, 'd>, Outcome> {
-        let Some(default) = self.plan.defaults[packet.hook as usize] else {
-            let failure = self.failure(Cause::Error, Detail::NoDefault(packet.hook));
-            return Err(ended(packet, failure, &desk.tallies));
-        };
-        match decode(packet, self.plan.allow) {
-            Ok(decoded) => {
-                let view = View::new(self, *packet, decoded, now, std::mem::take(&mut desk.found));
-                Ok(Way {
-                    engine: self,
-                    view,
-                    arrived_with: packet.mark,
-                    default,
-                    desk,
-                })
-            }
-            Err(code) => {
-                let failure = self.failure(Cause::Malformed, Detail::What(What::Malformed(code)));
-                Err(ended(packet, failure, &desk.tallies))
-            }
-        }
-    }
-
     /// The verdict of a failure cause. Counts nothing.
     #[must_use]
     pub fn failure(&self, cause: Cause, detail: Detail) -> Verdict {
@@ -366,219 +342,4 @@ fn live_set(set: &plan::Set, plan: &Plan) -> LiveSet {
 
 fn buckets(limit: &plan::Limit) -> Arc<Buckets> {
     Arc::new(Buckets::new(limit.rate, limit.seconds, limit.burst))
-}
-
-/// A value as part of a bucket's key; a field's values are all of one kind, but for addresses.
-fn append_key(key: &mut Vec<u8>, value: &Value<'_>) {
-    let mut bytes = |bytes: &[u8]| {
-        key.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
-        key.extend_from_slice(bytes);
-    };
-    match value {
-        Value::Number(number) => bytes(&number.to_ne_bytes()),
-        Value::Address(Address::V4(number)) => bytes(&number.to_ne_bytes()),
-        Value::Address(Address::V6(number)) => bytes(&number.to_ne_bytes()),
-        Value::Bytes(text) => bytes(text),
-        Value::Numbers(numbers) => bytes(numbers.as_slice()),
-        Value::Absent | Value::Unknown(_) | Value::PartialBytes { .. } | Value::PartialNumbers { .. } => {}
-    }
-}
-
-fn ended(packet: &Packet<'_>, verdict: Verdict, tallies: &Tallies) -> Outcome {
-    count(packet, &verdict, tallies);
-    Outcome::Verdict(verdict)
-}
-
-fn count(packet: &Packet<'_>, verdict: &Verdict, tallies: &Tallies) {
-    let length = packet.wire_length;
-    tallies.add_kind(verdict.decision.kind, length);
-    match verdict.reason {
-        Reason::Rule => {}
-        Reason::Default => tallies.add_default(packet.hook, length),
-        Reason::Cause(cause) => {
-            tallies.add_cause(cause, length);
-            if let (Cause::Malformed, Detail::What(What::Malformed(code))) = (cause, verdict.detail) {
-                tallies.add_malformed(code);
-            }
-        }
-    }
-}
-
-/// One packet on its way through the rules.
-struct Way<'e, 'a, 'd> {
-    engine: &'e Engine,
-    view: View<'e, 'a>,
-    arrived_with: u32,
-    default: Decision,
-    desk: &'d mut Desk,
-}
-
-impl Drop for Way<'_, '_, '_> {
-    fn drop(&mut self) {
-        // Its memory serves the next packet.
-        self.desk.found = self.view.take_found();
-    }
-}
-
-impl Way<'_, '_, '_> {
-    fn recalled(&mut self) -> Option<Verdict> {
-        if self.engine.flows.is_empty() {
-            return None;
-        }
-        let Decided { decision, rule } = self.engine.flows.recall(&self.view.flow()?, self.view.now.monotonic)?;
-        let rule = *self.engine.flow_rules.get(&rule)?;
-        self.desk.tallies.add_rule(rule as usize, self.view.packet.wire_length);
-        Some(Verdict {
-            decision,
-            reason: Reason::Rule,
-            rule: Some(rule),
-            detail: Detail::Flow,
-            mark: None,
-        })
-    }
-
-    /// Looks at the rules from one on; `answer` is what Python said of that one.
-    fn walk(&mut self, first: usize, mut answer: Option<Truth>) -> Outcome {
-        let engine = self.engine;
-        let taken = self.desk.candidates.take();
-        let mut candidates = taken.unwrap_or_else(|| Box::new(engine.index.scratch()));
-        engine.index.look_up(|field| self.view.read(field, 0), &mut candidates);
-        let mut from = first;
-        let outcome = loop {
-            let Some(i) = engine.index.next(&mut candidates, from) else {
-                break self.end(self.verdict(self.default, Reason::Default, None));
-            };
-            let rule = &engine.plan.rules[i];
-            let truth = match answer.take() {
-                Some(answer) => answer,
-                None if !rule.applies(self.view.packet.hook) => Truth::False,
-                None if candidates.all_known() => self.view.every(engine.index.residual(i)),
-                None => self.view.holds(&rule.condition),
-            };
-            engine.index.keep_awake(&mut candidates, || self.view.found());
-            match self.matched(i, rule, truth) {
-                Truth::True => match rule.verdict {
-                    Some(decision) => break self.decided(i, rule, decision),
-                    None => from = i + 1,
-                },
-                Truth::False => from = rule.end,
-                Truth::Pending => break Outcome::Ask(self.suspended(i)),
-                Truth::Unknown(unknown) => break self.undecided(i, unknown),
-            }
-        };
-        self.desk.candidates = Some(candidates);
-        outcome
-    }
-
-    /// Whether a rule whose condition has this truth matches; when it does, its actions are done.
-    fn matched(&mut self, i: usize, rule: &Rule, truth: Truth) -> Truth {
-        match truth {
-            Truth::True => match self.passes(i, rule) {
-                Truth::True => self.act(i, rule),
-                other => other,
-            },
-            other => other,
-        }
-    }
-
-    fn passes(&mut self, i: usize, rule: &Rule) -> Truth {
-        let (Some(limit), Some(buckets)) = (&rule.limit, &self.engine.limits[i]) else {
-            return Truth::True;
-        };
-        self.desk.key.clear();
-        for field in &limit.per {
-            match self.view.read(*field, 0).exact() {
-                Value::Absent => return Truth::False,
-                Value::Unknown(unknown) => return Truth::Unknown(unknown),
-                value => append_key(&mut self.desk.key, &value),
-            }
-        }
-        (buckets.take(&self.desk.key, self.view.now.monotonic) != limit.over).into()
-    }
-
-    /// Does a matching rule's actions, or none of them when one needs a value that is unknown.
-    fn act(&mut self, i: usize, rule: &Rule) -> Truth {
-        for action in &rule.actions {
-            if let Action::Add { field, .. } | Action::Delete { field, .. } = action
-                && let Value::Unknown(unknown) = self.view.read(*field, 0).exact()
-            {
-                return Truth::Unknown(unknown);
-            }
-        }
-        self.desk.tallies.add_rule(i, self.view.packet.wire_length);
-        for (number, action) in rule.actions.iter().enumerate() {
-            self.take_action(i, number, *action);
-        }
-        Truth::True
-    }
-
-    fn take_action(&mut self, rule: usize, number: usize, action: Action) {
-        let now = self.view.now.monotonic;
-        match action {
-            Action::Log | Action::Capture => {
-                self.desk.effects.push(Effect {
-                    rule: rule as u32,
-                    action: number as u32,
-                });
-            }
-            Action::Count(counter) => self.desk.tallies.add_counter(counter, self.view.packet.wire_length),
-            Action::Mark { value, mask } => self.view.set_mark(self.view.packet.mark & !mask | value),
-            Action::Add { set, field, timeout } => {
-                let set = &self.engine.sets[set];
-                self.view.each_element(field, |element| {
-                    set.add(element, timeout, now);
-                });
-            }
-            Action::Delete { set, field } => {
-                let set = &self.engine.sets[set];
-                self.view.each_element(field, |element| {
-                    set.delete(element, now);
-                });
-            }
-        }
-    }
-
-    fn decided(&mut self, i: usize, rule: &Rule, decision: Decision) -> Outcome {
-        if rule.flow
-            && let Some(key) = self.engine.flow_keys.get(&(i as u32))
-            && let Some(packet) = self.view.flow()
-        {
-            self.engine
-                .flows
-                .remember(&packet, Decided { decision, rule: *key }, self.view.now.monotonic);
-        }
-        self.end(self.verdict(decision, Reason::Rule, Some(i as u32)))
-    }
-
-    fn undecided(&mut self, i: usize, unknown: Unknown) -> Outcome {
-        let failure = self.engine.failure(unknown.cause, Detail::What(unknown.what));
-        self.end(Verdict {
-            detail: failure.detail,
-            ..self.verdict(failure.decision, failure.reason, Some(i as u32))
-        })
-    }
-
-    fn suspended(&mut self, i: usize) -> Suspended {
-        Suspended {
-            rule: i as u32,
-            mark: self.view.packet.mark,
-            now: self.view.now,
-            effects: std::mem::take(&mut self.desk.effects),
-        }
-    }
-
-    fn verdict(&self, decision: Decision, reason: Reason, rule: Option<u32>) -> Verdict {
-        let mark = Some(self.view.packet.mark).filter(|mark| *mark != self.arrived_with);
-        Verdict {
-            decision,
-            reason,
-            rule,
-            detail: Detail::None,
-            mark,
-        }
-    }
-
-    fn end(&mut self, verdict: Verdict) -> Outcome {
-        ended(&self.view.packet, verdict, &self.desk.tallies)
-    }
 }

@@ -314,7 +314,6 @@ mod tests {
 
     use super::*;
     use crate::fields::Field;
-    use crate::malformed::Allow;
     use crate::plan::{Condition, Place, Rule};
 
     fn plan(literals: Vec<Box<[u8]>>, regexes: &[&str]) -> Plan {
@@ -330,17 +329,10 @@ mod tests {
             place: Place::Native,
         };
         Plan {
-            allow: Allow::default(),
-            defaults: [None; 5],
-            on_failure: [false; 8],
-            deadline: None,
-            mark_mask: 0,
-            addresses: Vec::new(),
-            sets: Vec::new(),
-            counters: Vec::new(),
             rules: regexes.iter().enumerate().map(rule).collect(),
             literals,
             regexes: regexes.iter().map(|regex| Box::from(*regex)).collect(),
+            ..Plan::default()
         }
     }
 

@@ -249,7 +249,7 @@ pub struct Rule {
     pub verdict: Option<Decision>,
     /// Whether the verdict holds for the rest of the flow.
     pub flow: bool,
-    /// Where it is decided.
+    /// Where it is decided: with Python exactly when its condition asks Python.
     pub place: Place,
 }
 
@@ -270,8 +270,8 @@ pub enum Place {
     Python,
 }
 
-/// A policy as data.
-#[derive(Clone, Debug)]
+/// A policy as data; without anything it drops all.
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Codes that are let through.
     pub allow: Allow,
@@ -279,8 +279,6 @@ pub struct Plan {
     pub defaults: [Option<Decision>; 5],
     /// Whether each cause accepts.
     pub on_failure: [bool; 8],
-    /// Nanoseconds in which Python must have answered.
-    pub deadline: Option<i64>,
     /// The bits that hand rejects back; 0 when the policy rejects nothing.
     pub mark_mask: u32,
     /// Those that sets and tests name, each once.

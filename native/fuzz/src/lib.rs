@@ -50,15 +50,7 @@ pub fn empty_plan(allow: Allow) -> Plan {
             kind: Kind::Accept,
             argument: 0,
         }); 5],
-        on_failure: [false; 8],
-        deadline: None,
-        mark_mask: 0,
-        addresses: Vec::new(),
-        sets: Vec::new(),
-        counters: Vec::new(),
-        rules: Vec::new(),
-        literals: Vec::new(),
-        regexes: Vec::new(),
+        ..Plan::default()
     }
 }
 

@@ -90,7 +90,6 @@ def test_the_least_policy() -> None:
         "allow": [],
         "defaults": [None, [1, 0], None, None, None],
         "on_failure": [False] * 8,
-        "deadline": None,
         "mark_mask": 0,
         "sets": [],
         "counters": [],
@@ -103,13 +102,13 @@ def test_what_holds_for_the_whole_policy() -> None:
     of = policy(
         defaults={Hook.FORWARD: reject(RejectWith.REJECT_ROUTE), Hook.PREROUTING: Decision(Kind.QUEUE, queue=7)},
         on_failure={Reason.QUEUE_FULL: Kind.ACCEPT, Reason.DEADLINE: Kind.ACCEPT},
-        queue=QueueSettings(deadline=0.0215, mark_mask=0xF0),
+        queue=QueueSettings(mark_mask=0xF0),
     )
     of = replace(of, allow=frozenset({Malformed.TCP_FLAGS, Malformed.IPV4_SOURCE_ROUTE}))
     found = document(of)
     assert found["defaults"] == [[3, 7], None, [2, 12], None, None]
     assert found["on_failure"] == [False, True, False, False, False, False, False, True]
-    assert (found["deadline"], found["mark_mask"]) == (21_500_000, 0xF0)
+    assert found["mark_mask"] == 0xF0
     assert found["allow"] == ["ipv4-source-route", "tcp-flags"]
 
 

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::literals::{Found, Searcher};
-use crate::malformed::Allow;
 use crate::plan::{Action, Addresses, Elements, Place, Rule, Set, Test};
 use crate::ranges::Ranges;
 use crate::value::{Address, Cause, Truth, Unknown, What};
@@ -75,11 +74,6 @@ fn plan(rules: Vec<(usize, Rule)>) -> Plan {
         elements,
     };
     Plan {
-        allow: Allow::default(),
-        defaults: [None; 5],
-        on_failure: [false; 8],
-        deadline: None,
-        mark_mask: 0,
         addresses: vec![
             addresses(&[(0x0a00_0000, 0x0aff_ffff)], &[]),
             addresses(
@@ -97,10 +91,8 @@ fn plan(rules: Vec<(usize, Rule)>) -> Plan {
                 Elements::Strings(vec![b"eth0".to_vec().into(), b"lo".to_vec().into()]),
             ),
         ],
-        counters: Vec::new(),
         rules,
-        literals: Vec::new(),
-        regexes: Vec::new(),
+        ..Plan::default()
     }
 }
 

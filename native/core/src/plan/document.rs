@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Action, Addresses, Condition, Decision, Elements, Plan, Rule, Set, Test, VERSION};
+use super::{Action, Addresses, Condition, Decision, Elements, Place, Plan, Rule, Set, Test, VERSION};
 use crate::fields::FIELDS;
 use crate::malformed::{Allow, Malformed};
 use crate::ranges::{Number, Ranges};
@@ -17,7 +17,6 @@ struct Document<'a> {
     allow: Vec<String>,
     defaults: [Option<Decision>; 5],
     on_failure: [bool; 8],
-    deadline: Option<i64>,
     mark_mask: u32,
     #[serde(borrow)]
     addresses: Vec<PackedAddresses<'a>>,
@@ -64,7 +63,6 @@ impl Plan {
             allow,
             defaults: document.defaults,
             on_failure: document.on_failure,
-            deadline: document.deadline,
             mark_mask: document.mark_mask,
             addresses,
             sets: document.sets,
@@ -110,6 +108,9 @@ impl Plan {
                 Action::Log | Action::Capture | Action::Mark { .. } => {}
             }
         }
+        if (rule.place == Place::Python) != asks_python(&rule.condition) {
+            return Err(format!("place {:?}: its condition says otherwise", rule.place));
+        }
         self.check_condition(&rule.condition)
     }
 
@@ -136,6 +137,15 @@ impl Plan {
             Test::Any(inner) | Test::All(inner) => inner.iter().try_for_each(|each| self.check_test(each)),
             _ => Ok(()),
         }
+    }
+}
+
+fn asks_python(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(inner) | Condition::Any(inner) => inner.iter().any(asks_python),
+        Condition::Not(inner) => asks_python(inner),
+        Condition::Python => true,
+        Condition::Field(..) | Condition::Bytes(_) => false,
     }
 }
 
