@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; the second time that costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench check clean
+.PHONY: help setup run test nightly bench check clean
 MAKEFLAGS += --no-print-directory
 bin := .venv/bin
 export PYO3_PYTHON := $(CURDIR)/$(bin)/python
@@ -41,7 +41,13 @@ test: setup ## all tests; as root also those on real queues
 	@$(cargo) test $(workspace) --workspace --locked --quiet
 	@$(bin)/pytest
 
-bench: setup ## measure (as root, about an hour) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
+# What fuzzes needs a nightly compiler and cargo-fuzz, see native/fuzz/run: left out where they are not.
+nightly: setup ## both engines compared fifty times as much, every fuzzer for ten minutes
+	@QFILTER_FUZZ=50 $(bin)/pytest tests/fuzz/test_engines_agree.py
+	@if $(cargo) +nightly fuzz --version >/dev/null 2>&1; then tools/as-owner tools/rust native/fuzz/run 600; \
+	else echo 'nightly: no cargo +nightly fuzz here, left out'; fi
+
+bench: setup ## measure (as root, about 45 minutes) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
 	@$(bin)/python -m benchmarks $(ARGS)
 
 # What some systems package apart from cargo is asked only where it is.
