@@ -151,45 +151,42 @@ def test_what_cannot_be_put_back_is_said(where: Namespace, fake: Tools, backend:
     assert snapshot(where) == before
 
 
+def refused(where: Namespace, fake: Tools, backend: Backend, tool: str) -> list[str]:
+    """What is said when `remove` meets a tool of IPv4 that fails; afterwards the next one removes the rest."""
+    before = snapshot(where)
+    firewall.install(gateway(backend))
+    fake.replace(f"iptables-{backend.removeprefix('iptables-')}-{tool}", *FAILS)
+    with pytest.raises(FirewallError) as caught:
+        firewall.remove()
+    fake.restore()
+    assert firewall.remove()
+    assert snapshot(where) == before
+    return caught.value.output.splitlines()
+
+
 @each_backend
 def test_a_family_that_cannot_be_removed_does_not_keep_the_other(
     where: Namespace, fake: Tools, backend: Backend
 ) -> None:
-    before = snapshot(where)
-    firewall.install(gateway(backend))
-    fake.replace(f"iptables-{backend.removeprefix('iptables-')}-restore", *FAILS)
-    with pytest.raises(FirewallError) as caught:
-        firewall.remove()
-    assert caught.value.output.splitlines()[1:] == [
+    assert refused(where, fake, backend, "restore")[1:] == [
         f"{backend.value} ipv4: filter QFILTER-IN: not wanted",
         f"{backend.value} ipv4: filter QFILTER-FWD: not wanted",
         f"{backend.value} ipv6: filter QFILTER-IN and its jump removed",
         f"{backend.value} ipv6: filter QFILTER-FWD and its jump removed",
     ]
-    fake.restore()
-    assert firewall.remove()
-    assert snapshot(where) == before
 
 
 @each_backend
 def test_a_ruleset_that_cannot_be_read_does_not_keep_the_others(
     where: Namespace, fake: Tools, backend: Backend
 ) -> None:
-    before = snapshot(where)
-    firewall.install(gateway(backend))
-    fake.replace(f"iptables-{backend.removeprefix('iptables-')}-save", *FAILS)
-    with pytest.raises(FirewallError) as caught:
-        firewall.remove()
-    unseen, *removed = caught.value.output.splitlines()
+    unseen, *removed = refused(where, fake, backend, "save")
     assert unseen.startswith(f"{backend.value} ipv4: cannot be looked at: ")
     assert unseen.endswith("line 3 failed")
     assert removed == [
         f"{backend.value} ipv6: filter QFILTER-IN and its jump removed",
         f"{backend.value} ipv6: filter QFILTER-FWD and its jump removed",
     ]
-    fake.restore()
-    assert firewall.remove()
-    assert snapshot(where) == before
 
 
 @each_backend
