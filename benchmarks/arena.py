@@ -50,13 +50,15 @@ class Usage:
 
     @classmethod
     def of(cls, pids: Sequence[int]) -> Self:
-        """utime + stime of /proc/PID/stat, VmRSS and VmHWM of /proc/PID/status."""
+        """utime + stime of /proc/PID/stat, VmRSS and VmHWM of /proc/PID/status, which a zombie lacks."""
         cpu = resident = peak = 0.0
         for pid in pids:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             cpu += (int(fields[11]) + int(fields[12])) / _TICKS
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             status = dict(line.split(":", 1) for line in lines if line.startswith("Vm"))
+            if "VmRSS" not in status:
+                raise LabError(f"process {pid} has ended: expected one that decides packets")
             resident += int(status["VmRSS"].split()[0]) / 1024
             peak += int(status["VmHWM"].split()[0]) / 1024
         return cls(cpu, resident, peak)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import network
 from benchmarks.arena import SMALL, Arena, Flood
 from benchmarks.subjects import Subject, c_loop, iptables, netfilterqueue, nft, no_queue
-from tests.lab.process import LabError, run
+from tests.lab.process import LabError, run, runs, wait_until
 
 pytestmark = pytest.mark.needs("root", "netns", "ipv6", "nfqueue", "iptables-legacy")
 
@@ -56,6 +56,13 @@ def test_one_packet_of_a_hundred_goes_elsewhere() -> None:
 def test_a_flood_of_which_nothing_arrives_is_no_figure() -> None:
     with Arena() as arena, arena.queued(), pytest.raises(LabError, match="no packet of the flood arrived"):
         arena.flood((), 0.1)
+
+
+def test_a_consumer_that_has_ended_is_no_figure() -> None:
+    with Arena() as arena, arena.gateway.start("true") as ended:
+        wait_until(lambda: not runs(ended.pid), "it should end")
+        with pytest.raises(LabError, match=f"process {ended.pid} has ended"):
+            arena.flood([ended.pid], 0.1)
 
 
 def test_a_quick_run_saves_and_reports(tmp_path: Path) -> None:
