@@ -82,4 +82,6 @@ def _row(queue: CountedQueue, row: BoundQueue | None) -> Mapping[str, object]:
         "errors": {os.strerror(number): count for number, count in sorted(counters.errors.items())},
         "failures": {str(cause): count for cause, count in sorted(counters.failures.items())},
         "last_failure": counters.last_failure,
+        "panics": counters.panics,
+        "late_answers": counters.late_answers,
     }

@@ -44,6 +44,10 @@ class QueueCounters:
     """Packets that found the socket full and never came here: dropped, or let through where the queue fails open."""
     errors: Counter[int] = field(default_factory=Counter)
     """What the kernel complained about, by errno: ENOENT is a verdict for a packet that it no longer holds."""
+    panics: int = 0
+    """Calls of the native judge that failed by a fault of its own; their packets are in `failures` too."""
+    late_answers: int = 0
+    """Answers of scapy and predicates to packets that had their verdict before, such as after the deadline."""
 
     def count(self, kind: Kind) -> None:
         """One more packet with that kind of verdict."""

@@ -216,4 +216,6 @@ def _counters(seen: Mapping[str, Any]) -> QueueCounters:
         truncated=seen["truncated"],
         lost=seen["lost"],
         errors=Counter(seen["errors"]),
+        panics=seen["panics"],
+        late_answers=seen["late_answers"],
     )

@@ -22,6 +22,7 @@ use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
 use qfilter_core::state::tallies::{self, Tallies, Tally};
 use qfilter_core::value::{Address, Cause, Numbers, Truth, Unknown, Value, What};
 use qfilter_core::verdict::{Detail, Effect, Reason, Verdict};
+use qfilter_queue::words_of;
 
 use crate::packet::Owned;
 
@@ -60,24 +61,20 @@ enum Answer {
 impl Engine {
     /// `zone` is the name of a time zone, seconds east of Greenwich, or None for this machine's.
     #[new]
-    fn new(plan: &[u8], zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let plan = Plan::from_bytes(plan).map_err(PyValueError::new_err)?;
-        let engine = engine::Engine::new(plan, time_zone(zone)?).map_err(PyValueError::new_err)?;
-        let desk = Mutex::new(Box::new(engine.desk()));
-        Ok(Self {
-            engine: Arc::new(engine),
-            desk,
-        })
+    fn new(py: Python<'_>, plan: &[u8], zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let zone = time_zone(zone)?;
+        let made = py.detach(|| {
+            Plan::from_bytes(plan)
+                .and_then(|plan| engine::Engine::new(plan, zone))
+                .map(Self::of)
+        });
+        made.map_err(PyValueError::new_err)
     }
 
     /// Another engine of the same plan, with sets, limits, flows and counts of its own.
-    fn fresh(&self, zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let engine = self.engine.fresh(time_zone(zone)?);
-        let desk = Mutex::new(Box::new(engine.desk()));
-        Ok(Self {
-            engine: Arc::new(engine),
-            desk,
-        })
+    fn fresh(&self, py: Python<'_>, zone: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let zone = time_zone(zone)?;
+        Ok(py.detach(|| Self::of(self.engine.fresh(zone))))
     }
 
     /// Judges a packet at a moment: monotonic nanoseconds and seconds since the epoch.
@@ -119,10 +116,11 @@ impl Engine {
 
     /// Takes over what another engine knows by name, before this one has judged anything; the flows of the rules that
     /// `kept` names go on.
-    fn inherit(&mut self, former: PyRef<'_, Self>, kept: HashSet<String>) -> PyResult<()> {
+    fn inherit(&mut self, py: Python<'_>, former: PyRef<'_, Self>, kept: HashSet<String>) -> PyResult<()> {
         let engine = Arc::get_mut(&mut self.engine);
         let engine = engine.ok_or_else(|| PyValueError::new_err("an engine in use inherits nothing"))?;
-        engine.inherit(&former.engine, &kept);
+        let former = former.shared();
+        py.detach(|| engine.inherit(&former, &kept));
         Ok(())
     }
 
@@ -290,6 +288,14 @@ impl From<Element> for Held {
 }
 
 impl Engine {
+    fn of(engine: engine::Engine) -> Self {
+        let desk = Mutex::new(Box::new(engine.desk()));
+        Self {
+            engine: Arc::new(engine),
+            desk,
+        }
+    }
+
     /// For the threads of queues.
     pub fn shared(&self) -> Arc<engine::Engine> {
         Arc::clone(&self.engine)
@@ -318,7 +324,7 @@ impl Engine {
             Err(panic) => {
                 *desk = self.engine.desk_with(Arc::clone(&desk.tallies));
                 let verdict = self.engine.fail(packet, None, Cause::Error, desk);
-                (Outcome::Verdict(verdict), Some(panic_words(&*panic)))
+                (Outcome::Verdict(verdict), Some(format!("panic: {}", words_of(&*panic))))
             }
         }
     }
@@ -341,15 +347,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// What a panic said.
-fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", said.unwrap_or("without a word"))
 }
 
 /// A verdict as Python has it; `words` are what Python said where it was asked.

@@ -17,7 +17,7 @@ use qfilter_queue::{Cause, Final, Judge, Judged, Queued, Ticket};
 
 use crate::answer::answer;
 use crate::engine::lock;
-use crate::packet::Owned;
+use crate::packet::{Owned, SPELLED, spell};
 
 /// Events that wait for their reader at most, and the bytes of packets in them.
 const MOST_EVENTS: usize = 8_192;
@@ -26,6 +26,9 @@ const MOST_BYTES: usize = 32 << 20;
 const HEADERS: usize = 1_024;
 /// Questions that wait for an answerer at most, of all queues together.
 const MOST_QUESTIONS: usize = 4_096;
+
+/// The text of a hardware address: NFQUEUE tells at most 8 bytes of it.
+type Spelled = [u8; 8 * SPELLED];
 
 /// An engine with its number: which policy a question or an event belongs to.
 pub struct InForce {
@@ -147,7 +150,7 @@ pub struct PolicyJudge {
     desk: Desk,
     now: Now,
     queue: u16,
-    hwaddr: [u8; 24],
+    hwaddr: Spelled,
 }
 
 /// A packet that waits, with the engine that it met: its rules go on with it, whatever policy has come since.
@@ -167,7 +170,7 @@ impl PolicyJudge {
             desk,
             now: now(),
             queue,
-            hwaddr: [0; 24],
+            hwaddr: Spelled::default(),
         }
     }
 
@@ -251,7 +254,7 @@ impl Judge for PolicyJudge {
             let words = format!("mark {:#x}: bits of {mark_mask:#x} were set on arrival", packet.mark);
             return Judged::Final(self.refuse(packet, &words));
         }
-        let hwaddr = spell(packet.hwaddr, &mut self.hwaddr);
+        let hwaddr = packet.hwaddr.map(|address| spell(address, &mut self.hwaddr));
         let outcome = self
             .current
             .engine
@@ -292,7 +295,7 @@ impl Judge for PolicyJudge {
         if present.number != waits.in_force.number {
             self.change_to(waits.in_force);
         }
-        let hwaddr = spell(packet.hwaddr, &mut self.hwaddr);
+        let hwaddr = packet.hwaddr.map(|address| spell(address, &mut self.hwaddr));
         let outcome = self
             .current
             .engine
@@ -347,17 +350,6 @@ pub fn now() -> Now {
     }
 }
 
-/// A hardware address as text, in memory of the caller's.
-fn spell<'m>(address: Option<&[u8]>, memory: &'m mut [u8; 24]) -> Option<&'m [u8]> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let address = address?;
-    let length = (3 * address.len()).saturating_sub(1).min(memory.len() - 1);
-    for (place, byte) in memory.chunks_exact_mut(3).zip(address) {
-        place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)], b':']);
-    }
-    Some(&memory[..length])
-}
-
 fn view<'a>(queued: &Queued<'a>, hwaddr: Option<&'a [u8]>) -> Packet<'a> {
     Packet {
         data: queued.payload,
@@ -381,8 +373,8 @@ fn view<'a>(queued: &Queued<'a>, hwaddr: Option<&'a [u8]>) -> Packet<'a> {
 
 /// A packet that outlives its message, with so many of its bytes at most.
 fn owned(queued: &Queued<'_>, most: usize) -> Owned {
-    let mut memory = [0; 24];
-    let hwaddr = spell(queued.hwaddr, &mut memory);
+    let mut memory = Spelled::default();
+    let hwaddr = queued.hwaddr.map(|address| spell(address, &mut memory));
     let whole = view(queued, hwaddr);
     Owned::copy(&Packet {
         data: &whole.data[..whole.data.len().min(most)],

@@ -153,6 +153,18 @@ fn hwaddr(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
         return Ok(None);
     }
     let raw = value.cast::<PyBytes>()?.as_bytes();
-    let pairs: Vec<String> = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(pairs.join(":").into_bytes()))
+    Ok(Some(spell(raw, &mut vec![0; SPELLED * raw.len()]).to_vec()))
+}
+
+/// Bytes of text for each byte of a hardware address.
+pub const SPELLED: usize = 3;
+
+/// A hardware address as text, such as `02:00:5e:00:53:01`, in memory of the caller's: as much of it as fits there.
+pub fn spell<'m>(address: &[u8], memory: &'m mut [u8]) -> &'m [u8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let length = (SPELLED * address.len().min(memory.len() / SPELLED)).saturating_sub(1);
+    for (place, byte) in memory.chunks_exact_mut(SPELLED).zip(address) {
+        place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)], b':']);
+    }
+    &memory[..length]
 }

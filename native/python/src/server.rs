@@ -1,15 +1,16 @@
 //! The queues of a service, served by threads of their own; Python reads events, answers questions, and stops them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use qfilter_queue::{Answers, Change, Handle, Links, OpenError, Queue, Settings, Ticket};
+use qfilter_queue::{Change, Handle, Links, OpenError, Queue, Settings, Ticket};
 
 use crate::engine::{Engine, Row, Totals, lock, row, totals, truth};
 use crate::judge::{Event, InForce, PolicyJudge, Question, Refused, Shared, Told};
@@ -38,7 +39,8 @@ create_exception!(
 pub struct Server {
     shared: Arc<Shared>,
     bound: Mutex<Vec<(u16, Queue)>>,
-    serving: Mutex<Vec<Serving>>,
+    /// From the start on. No lock, for a stop or a change of settings takes long, and needs the answers meanwhile.
+    serving: OnceLock<Vec<Serving>>,
     /// Every engine that a thread may still use.
     engines: Mutex<Vec<Arc<InForce>>>,
     warnings: Vec<String>,
@@ -97,7 +99,7 @@ impl Server {
         Ok(Self {
             shared,
             bound: bound.into(),
-            serving: Mutex::default(),
+            serving: OnceLock::new(),
             engines: vec![first].into(),
             warnings,
         })
@@ -111,8 +113,10 @@ impl Server {
 
     /// Starts the threads.
     fn start(&self) -> PyResult<()> {
-        let mut serving = lock(&self.serving);
-        for (number, queue) in lock(&self.bound).drain(..) {
+        // Held to the end: a stop that comes meanwhile stops them all.
+        let mut bound = lock(&self.bound);
+        let mut serving = Vec::new();
+        for (number, queue) in bound.drain(..) {
             let refused = Arc::new(Refused::default());
             let judge = PolicyJudge::new(Arc::clone(&self.shared), Arc::clone(&refused), number);
             serving.push(Serving {
@@ -121,7 +125,8 @@ impl Server {
                 refused,
             });
         }
-        Ok(())
+        let again = |_| PyRuntimeError::new_err("the queues were started before");
+        self.serving.set(serving).map_err(again)
     }
 
     /// Gives the queues other settings; returns when every packet that was queued before has been judged, or waits.
@@ -143,7 +148,7 @@ impl Server {
             deadline: deadline.map(Duration::from_secs_f64),
         };
         py.detach(|| {
-            lock(&self.serving)
+            self.serving()
                 .iter()
                 .try_for_each(|serving| serving.handle.change(change))
         })
@@ -156,7 +161,7 @@ impl Server {
         let in_force = Arc::new(InForce::new(engine.shared(), number));
         lock(&self.engines).push(Arc::clone(&in_force));
         self.shared.in_force.store(in_force);
-        for serving in &*lock(&self.serving) {
+        for serving in self.serving() {
             serving.handle.wake()?;
         }
         Ok(number)
@@ -188,22 +193,32 @@ impl Server {
 
     /// Answers questions: queue, ticket, truth or the number of a cause, and its words.
     fn answer(&self, answers: Vec<(u16, u64, Bound<'_, PyAny>, String)>) -> PyResult<()> {
+        let mut told = BTreeMap::<u16, Vec<_>>::new();
         for (queue, ticket, answer, words) in answers {
-            let told = Told {
-                truth: truth(&answer)?,
-                words,
-            };
-            if let Some(answers) = self.answers(queue) {
-                answers.give([(Ticket(ticket), told)])?;
-            }
+            let truth = truth(&answer)?;
+            told.entry(queue)
+                .or_default()
+                .push((Ticket(ticket), Told { truth, words }));
         }
-        Ok(())
+        // Each queue has its own, also where another cannot be woken.
+        let given = self.serving().iter().filter_map(|serving| {
+            let own = told.remove(&serving.number)?;
+            Some(serving.handle.answers().give(own))
+        });
+        given.fold(Ok(()), Result::and)?;
+        match told.keys().next() {
+            None => Ok(()),
+            Some(queue) => Err(PyValueError::new_err(format!(
+                "queue {queue}: expected one that is served"
+            ))),
+        }
     }
 
     /// Events that wait, `most` at once, after waiting for the first for so many seconds.
     fn events<'py>(&self, py: Python<'py>, most: usize, patience: f64) -> PyResult<Vec<Recorded<'py>>> {
         let found = py.detach(|| some(self.shared.events(), most, patience));
-        found.into_iter().map(|event| self.event(py, &event)).collect()
+        found.iter().for_each(|event| self.shared.taken(event));
+        found.iter().map(|event| recorded(py, event)).collect()
     }
 
     /// Events that nobody read in time.
@@ -214,7 +229,7 @@ impl Server {
 
     /// What each queue has seen, by name.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u16, Bound<'py, PyDict>)>> {
-        lock(&self.serving)
+        self.serving()
             .iter()
             .map(|serving| Ok((serving.number, counters(py, serving)?)))
             .collect()
@@ -222,7 +237,7 @@ impl Server {
 
     /// Why a queue's thread ended by itself; None while all run, and after a stop.
     fn failure(&self) -> Option<String> {
-        lock(&self.serving)
+        self.serving()
             .iter()
             .find_map(|serving| serving.handle.failure().map(ToString::to_string))
     }
@@ -230,13 +245,11 @@ impl Server {
     /// Gives what is queued its verdict, for so many seconds at most, then lets the queues go. Returns when that is done.
     fn stop(&self, py: Python<'_>, patience: f64) -> PyResult<()> {
         lock(&self.bound).clear();
-        let serving = lock(&self.serving);
-        for each in &*serving {
-            each.handle.stop(Duration::from_secs_f64(patience))?;
-        }
-        drop(serving);
+        let patience = Duration::from_secs_f64(patience);
+        let told = self.serving().iter().map(|serving| serving.handle.stop(patience));
+        told.fold(Ok(()), Result::and)?;
         py.detach(|| {
-            for serving in &mut *lock(&self.serving) {
+            for serving in self.serving() {
                 // Why it ended is `failure`'s to tell.
                 let _ = serving.handle.join();
             }
@@ -246,18 +259,14 @@ impl Server {
 }
 
 impl Server {
-    fn answers(&self, queue: u16) -> Option<Answers<Told>> {
-        lock(&self.serving)
-            .iter()
-            .find(|serving| serving.number == queue)
-            .map(|serving| serving.handle.answers())
+    fn serving(&self) -> &[Serving] {
+        self.serving.get().map_or(&[], Vec::as_slice)
     }
+}
 
-    fn event<'py>(&self, py: Python<'py>, event: &Event) -> PyResult<Recorded<'py>> {
-        self.shared.taken(event);
-        let packet = event.packet.as_ref().map(|packet| packet.to_python(py)).transpose()?;
-        Ok((event.engine, packet, row(&event.verdict, &event.effects, &event.words)))
-    }
+fn recorded<'py>(py: Python<'py>, event: &Event) -> PyResult<Recorded<'py>> {
+    let packet = event.packet.as_ref().map(|packet| packet.to_python(py)).transpose()?;
+    Ok((event.engine, packet, row(&event.verdict, &event.effects, &event.words)))
 }
 
 fn asked<'py>(py: Python<'py>, question: &Question) -> PyResult<Asked<'py>> {
@@ -323,8 +332,9 @@ fn counters<'py>(py: Python<'py>, serving: &Serving) -> PyResult<Bound<'py, PyDi
         ("repeated", seen.repeated),
         ("truncated", seen.truncated),
         ("lost", seen.lost),
-        ("waiting", seen.waiting),
         ("refused", refused),
+        ("panics", seen.panics),
+        ("late_answers", seen.late_answers),
     ] {
         counters.set_item(name, count)?;
     }

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use crate::judge::{Cause, Final, Judge, Judged, Ticket};
-use crate::links::Names;
+use crate::links::Known;
 use crate::nfqueue::{Queued, decode_datagram};
 use crate::serve::Serving;
-use crate::taking::check;
 use crate::verdicts::Place;
 use crate::waiting::Held;
 
@@ -23,6 +22,7 @@ impl<J: Judge> Serving<J> {
         place: Place,
         suspended: J::Suspended,
         datagram: &[u8],
+        names: &Known,
     ) {
         let asked = self.judge.flow(packet).and_then(|flow| {
             let (ticket, suspended) = self.ask(packet, suspended)?;
@@ -31,7 +31,7 @@ impl<J: Judge> Serving<J> {
         match asked {
             Ok((flow, ticket, suspended)) => {
                 self.planner.wait(place);
-                let held = self.held(place, flow, datagram);
+                let held = self.held(place, flow, datagram, names);
                 self.waiting.ask(ticket, held, suspended);
             }
             Err(decided) => self.decide(place, decided),
@@ -39,17 +39,17 @@ impl<J: Judge> Serving<J> {
     }
 
     /// A packet of a flow that has an older one waiting is judged after that.
-    pub(crate) fn hold_behind(&mut self, packet: &Queued<'_>, place: Place, flow: u64, datagram: &[u8]) {
+    pub(crate) fn hold_behind(&mut self, packet: &Queued<'_>, place: Place, flow: u64, datagram: &[u8], names: &Known) {
         if self.waiting.is_full() {
             let decided = self.judge.fail(Cause::Overload, Some(packet), NO_ROOM);
             return self.decide(place, decided);
         }
         self.planner.wait(place);
-        let held = self.held(place, flow, datagram);
+        let held = self.held(place, flow, datagram, names);
         self.waiting.stand_behind(held);
     }
 
-    fn held(&self, place: Place, flow: u64, datagram: &[u8]) -> Held {
+    fn held(&self, place: Place, flow: u64, datagram: &[u8], names: &Known) -> Held {
         let until = self
             .settings
             .deadline
@@ -59,53 +59,47 @@ impl<J: Judge> Serving<J> {
             flow,
             until,
             datagram: datagram.into(),
+            names: names.clone(),
         }
     }
 
     /// The answer to a question came.
-    pub(crate) fn answered(&mut self, ticket: Ticket, answer: J::Answer, names: &mut Names<'_>) {
+    pub(crate) fn answered(&mut self, ticket: Ticket, answer: J::Answer) {
         let Some((held, suspended)) = self.waiting.take(ticket) else {
             return self.counters.late_answers.add(1);
         };
-        self.look_again(held, names, |judge, packet| {
-            judge.judge.resume(packet, suspended, answer)
-        });
+        self.look_again(held, |judge, packet| judge.judge.resume(packet, suspended, answer));
     }
 
     /// The verdict of every packet that has waited long enough.
-    pub(crate) fn give_up_overdue(&mut self, names: &mut Names<'_>) {
+    pub(crate) fn give_up_overdue(&mut self) {
         if self.waiting.next_deadline().is_none() {
             return;
         }
         let now = Instant::now();
         while let Some((held, suspended)) = self.waiting.take_overdue(now) {
-            self.give_up(held, suspended, TOO_LATE, names);
+            self.give_up(held, suspended, TOO_LATE);
         }
     }
 
     /// The verdict of every packet that still waits, at the end.
-    pub(crate) fn give_up_all(&mut self, names: &mut Names<'_>) {
+    pub(crate) fn give_up_all(&mut self) {
         while let Some((held, suspended)) = self.waiting.take_any() {
-            self.give_up(held, suspended, STOPPED, names);
+            self.give_up(held, suspended, STOPPED);
         }
     }
 
-    fn give_up(&mut self, held: Held, suspended: J::Suspended, words: &str, names: &mut Names<'_>) {
-        self.look_again(held, names, |serving, packet| {
+    fn give_up(&mut self, held: Held, suspended: J::Suspended, words: &str) {
+        self.look_again(held, |serving, packet| {
             Judged::Final(serving.judge.give_up(packet, suspended, Cause::Deadline, words))
         });
     }
 
     /// Judges a packet that waited, by `judge`, and when that decides it, those behind it until one waits.
-    fn look_again(
-        &mut self,
-        held: Held,
-        names: &mut Names<'_>,
-        judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
-    ) {
-        let mut next = self.look_at(held, names, judge);
+    fn look_again(&mut self, held: Held, judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>) {
+        let mut next = self.look_at(held, judge);
         while let Some(held) = next {
-            next = self.look_at(held, names, |serving, packet| serving.judge.judge(packet));
+            next = self.look_at(held, |serving, packet| serving.judge.judge(packet));
         }
     }
 
@@ -113,10 +107,9 @@ impl<J: Judge> Serving<J> {
     fn look_at(
         &mut self,
         held: Held,
-        names: &mut Names<'_>,
         judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
     ) -> Option<Held> {
-        match self.judge_held(&held, names, judge) {
+        match self.judge_held(&held, judge) {
             Ok((ticket, suspended)) => {
                 self.waiting.ask(ticket, held, suspended);
                 None
@@ -131,15 +124,12 @@ impl<J: Judge> Serving<J> {
     fn judge_held(
         &mut self,
         held: &Held,
-        names: &mut Names<'_>,
         judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
     ) -> Result<(Ticket, J::Suspended), Final> {
         let mut packet = decode_datagram(&held.datagram)
             .map_err(|damaged| self.judge.fail(Cause::Error, None, &damaged.to_string()))?;
-        // An interface may have gone meanwhile, and the packet with it.
-        if let Err(unfit) = check(&mut packet, names) {
-            return Err(self.fail_unfit(&packet, &unfit));
-        }
+        // Renamed meanwhile, an interface would make of it another packet than the one that was asked about.
+        held.names.give(&mut packet);
         match judge(self, &packet) {
             Judged::Final(decided) => Err(decided),
             Judged::Wait(suspended) => self.ask(&packet, suspended),
@@ -152,7 +142,7 @@ impl<J: Judge> Serving<J> {
             return Err(self.judge.give_up(packet, suspended, Cause::Overload, NO_ROOM));
         }
         let ticket = self.waiting.ticket();
-        if self.judge.ask(ticket, packet, &suspended) {
+        if self.judge.ask(ticket, packet, &suspended)? {
             return Ok((ticket, suspended));
         }
         Err(self.judge.give_up(packet, suspended, Cause::Overload, NOBODY))

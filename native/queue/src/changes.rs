@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// They come in order: when one is here, every packet that was queued before has been judged, or waits.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
+    /// Of those who want to make one: what came too late for one is taken for nobody else's.
+    turn: Mutex<()>,
     made: Mutex<Made>,
     answered: Condvar,
 }
@@ -60,6 +62,7 @@ impl Requests {
 
     /// Makes a request, again and again, until it is answered.
     pub fn make(&self, send: impl Fn(u32) -> Result<(), Errno>) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             let sequence = self.begin();

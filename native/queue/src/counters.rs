@@ -44,9 +44,9 @@ pub(crate) struct Counters {
     pub truncated: Counter,
     pub waiting: Counter,
     pub late_answers: Counter,
-    pub panics: Counter,
     pub receives: Counter,
     pub sends: Counter,
+    panics: Counter,
     accepted: Counter,
     dropped: Counter,
     queued: Counter,
@@ -67,6 +67,12 @@ impl Counters {
 
     pub fn failed(&self, cause: Cause, words: &str) {
         self.causes[cause as usize].add(1);
+        words.clone_into(&mut self.failures().last);
+    }
+
+    /// A call of the judge panicked.
+    pub fn panicked(&self, words: &str) {
+        self.panics.add(1);
         words.clone_into(&mut self.failures().last);
     }
 
@@ -115,7 +121,7 @@ pub struct Snapshot {
     pub repeated: u64,
     /// Decided for a failure of the loop's, by cause; in the verdicts above too.
     pub failures: [(Cause, u64); Cause::ALL.len()],
-    /// The last of those in words; empty when there was none.
+    /// The last of those in words, or what the last panic said; empty when there was none.
     pub last_failure: String,
     /// Messages that did not fit in their slot. A copy range that cuts a packet is not one.
     pub truncated: u64,

@@ -1,7 +1,7 @@
 //! A queue from its binding to its end, as other threads see it.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ impl Queue {
         let thread = spawn(serving, slots, links, Arc::clone(&shared))?;
         Ok(Handle {
             shared,
-            thread: Some(thread),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -271,7 +271,8 @@ fn spawn<J: Judge>(
 /// A queue that is served by its thread. Dropped, it stops it without patience.
 pub struct Handle<A> {
     shared: Arc<Shared<A>>,
-    thread: Option<JoinHandle<()>>,
+    /// Until somebody has waited for its end.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<A> Handle<A> {
@@ -349,25 +350,22 @@ impl<A> Handle<A> {
         Ok(self.shared.mailbox.stop(Instant::now() + patience.min(LONGEST))?)
     }
 
-    /// Whether the loop still runs.
-    pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-
     /// Why the loop ended when nobody had stopped it; `None` while it runs, and after a stop.
     pub fn failure(&self) -> Option<&QueueError> {
         self.shared.ended.get()?.as_ref().err()
     }
 
-    /// Waits for the loop's end. A second call returns the same.
+    /// Waits for the loop's end. A second call returns the same, at the same time or later.
     ///
     /// # Errors
     /// See [`Handle::failure`].
-    pub fn join(&mut self) -> Result<(), &QueueError> {
-        if let Some(thread) = self.thread.take() {
+    pub fn join(&self) -> Result<(), &QueueError> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             // The loop's own panic has been caught; this is one of a drop after it, when the end is known already.
             let _ = thread.join();
         }
+        drop(thread);
         self.failure().map_or(Ok(()), Err)
     }
 }
@@ -375,7 +373,8 @@ impl<A> Handle<A> {
 impl<A> Drop for Handle<A> {
     fn drop(&mut self) {
         // A loop that could not be told is not waited for: it may be long until its next packet, which tells it.
-        if self.thread.is_some() && self.stop(Duration::ZERO).is_ok() {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() && self.stop(Duration::ZERO).is_ok() {
             let _ = self.join();
         }
     }

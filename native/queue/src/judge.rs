@@ -101,7 +101,8 @@ impl fmt::Display for Cause {
 /// `end_batch`; the verdicts leave after it. No call may block: nothing is decided meanwhile.
 ///
 /// A call that panics is caught: its packet gets what [`Judge::fail`] says for [`Cause::Error`], and the loop goes on
-/// with the same judge, whose invariants must hold after a panic. Where `fail` itself panics, the packet is dropped.
+/// with the same judge, whose invariants must hold after a panic. Where `begin_batch` panics that is every packet of the
+/// batch; where `fail` itself panics, the packet is dropped.
 pub trait Judge: Send + 'static {
     /// What the judge needs to go on with a packet that waits. It should be small, and owns no packet: the loop keeps
     /// that. The judge may have been given a new policy when it comes back, so it should hold what it was made by.

@@ -28,6 +28,7 @@ mod tests;
 pub use changes::Change;
 pub use counters::Snapshot;
 pub use error::{OpenError, QueueError};
+pub use guarded::words_of;
 pub use handle::{Answers, Handle, Queue};
 pub use judge::{Cause, Final, Judge, Judged, Ticket};
 pub use links::Links;

@@ -41,13 +41,27 @@ struct Shared {
     stopping: AtomicBool,
 }
 
-/// An index that no interface has.
+/// An index whose name the kernel does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unknown(u32);
+pub(crate) struct Unknown {
+    index: u32,
+    errno: Errno,
+}
+
+impl Unknown {
+    /// Why it could not be asked; `None` where it was, and no interface has the index.
+    pub fn fault(self) -> Option<Errno> {
+        (self.errno != Errno::NODEV).then_some(self.errno)
+    }
+}
 
 impl fmt::Display for Unknown {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "interface index {}: no such interface", self.0)
+        write!(out, "interface index {}: ", self.index)?;
+        match self.fault() {
+            None => out.write_str("no such interface"),
+            Some(errno) => errno.fmt(out),
+        }
     }
 }
 
@@ -80,29 +94,34 @@ impl Links {
     pub(crate) fn names(&self) -> Names<'_> {
         Names {
             links: self,
-            table: self.shared.table.load_full(),
+            known: Known(self.shared.table.load_full()),
         }
     }
 
     /// Asks the kernel for one interface: it may have come a moment ago, its notice still unread.
-    fn ask(&self, index: u32) -> Option<Box<[u8]>> {
+    fn ask(&self, index: u32) -> Result<Box<[u8]>, Errno> {
         let (socket, slots) = &mut *self.direct.lock().unwrap_or_else(PoisonError::into_inner);
         let mut request = Writer::default();
-        request.begin(GETLINK, 0, 0, &ifinfo(index));
-        socket
-            .send(request.bytes())
-            .and_then(|()| socket.receive(slots, false))
-            .ok()?;
-        let found = slots
-            .datagrams()
-            .flat_map(|(datagram, _)| messages(datagram))
-            .find_map(|message| {
-                let message = message.ok()?;
-                link(&message)
-                    .filter(|(_, found, _)| *found == index)
-                    .and_then(|(_, _, name)| name)
-            });
-        found.map(Into::into)
+        // What may be left of an earlier request is about another index.
+        request.begin(GETLINK, 0, index, &ifinfo(index));
+        socket.send(request.bytes())?;
+        socket.receive(slots, false)?;
+        let answers = slots.datagrams().flat_map(|(datagram, _)| messages(datagram)).flatten();
+        let answer = answers.filter(|message| message.sequence == index).last();
+        let answer = answer.ok_or(Errno::BADMSG)?;
+        match (link(&answer), answer.errno()) {
+            (Some((NEWLINK, found, Some(name))), _) if found == index => Ok(name.into()),
+            (_, Some(errno)) if errno != 0 => Err(Errno::from_raw_os_error(errno)),
+            _ => Err(Errno::BADMSG),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Links {
+    /// From now on one interface is asked for over that socket.
+    pub(crate) fn ask_over(&self, socket: Socket) {
+        self.direct.lock().unwrap().0 = socket;
     }
 }
 
@@ -120,50 +139,65 @@ impl Drop for Links {
     }
 }
 
-/// The names as they were at one moment, for a batch of packets.
-pub(crate) struct Names<'l> {
-    links: &'l Links,
-    table: Arc<Table>,
-}
+/// The names as they were at one moment.
+#[derive(Clone, Default)]
+pub(crate) struct Known(Arc<Table>);
 
-impl Names<'_> {
-    /// From now on as they are now.
-    pub fn reload(&mut self) {
-        let now = self.links.shared.table.load();
-        if !Arc::ptr_eq(&now, &self.table) {
-            self.table = Arc::clone(&now);
-        }
-    }
-
-    /// Gives a packet the names of its interfaces. No system call, unless one of them is new.
-    pub fn fill<'a>(&'a mut self, packet: &mut Queued<'a>) -> Result<(), Unknown> {
-        for index in [packet.indev, packet.outdev, packet.physindev, packet.physoutdev] {
-            if index != 0 && self.get(index).is_none() {
-                self.learn(index)?;
-            }
-        }
+impl Known {
+    /// Gives a packet those of its interfaces that are known.
+    pub fn give<'a>(&'a self, packet: &mut Queued<'a>) {
         packet.iifname = self.get(packet.indev);
         packet.oifname = self.get(packet.outdev);
         packet.physin = self.get(packet.physindev);
         packet.physout = self.get(packet.physoutdev);
-        Ok(())
     }
 
     fn get(&self, index: u32) -> Option<&[u8]> {
         if index == 0 {
             return None;
         }
-        let place = self.table.binary_search_by_key(&index, |(index, _)| *index).ok()?;
-        Some(&self.table[place].1)
+        let place = self.0.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    fn with(&self, index: u32, name: Box<[u8]>) -> Self {
+        let mut table = Table::clone(&self.0);
+        table.push((index, name));
+        table.sort_unstable();
+        Self(Arc::new(table))
+    }
+}
+
+/// The names for a batch of packets.
+pub(crate) struct Names<'l> {
+    links: &'l Links,
+    known: Known,
+}
+
+impl Names<'_> {
+    /// From now on as they are now.
+    pub fn reload(&mut self) {
+        let now = self.links.shared.table.load();
+        if !Arc::ptr_eq(&now, &self.known.0) {
+            self.known = Known(Arc::clone(&now));
+        }
+    }
+
+    /// Gives a packet the names of its interfaces, and returns where they are. No system call, unless one is new.
+    pub fn fill<'a>(&'a mut self, packet: &mut Queued<'a>) -> Result<&'a Known, Unknown> {
+        for index in [packet.indev, packet.outdev, packet.physindev, packet.physoutdev] {
+            if index != 0 && self.known.get(index).is_none() {
+                self.learn(index)?;
+            }
+        }
+        self.known.give(packet);
+        Ok(&self.known)
     }
 
     /// In this copy alone: the notice that is on its way changes the one of all.
     fn learn(&mut self, index: u32) -> Result<(), Unknown> {
-        let name = self.links.ask(index).ok_or(Unknown(index))?;
-        let mut table = Table::clone(&self.table);
-        table.push((index, name));
-        table.sort_unstable();
-        self.table = Arc::new(table);
+        let name = self.links.ask(index).map_err(|errno| Unknown { index, errno })?;
+        self.known = self.known.with(index, name);
         Ok(())
     }
 }

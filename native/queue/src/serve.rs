@@ -57,15 +57,15 @@ impl<J: Judge> Serving<J> {
             self.receive(slots)?;
             names.reload();
             self.judge.begin_batch();
-            self.open_mailbox(names);
+            self.open_mailbox();
             for (datagram, cut) in slots.datagrams() {
                 self.take(datagram, cut, names);
             }
-            self.give_up_overdue(names);
+            self.give_up_overdue();
             self.end_batch();
         }
         self.judge.begin_batch();
-        self.give_up_all(names);
+        self.give_up_all();
         self.end_batch();
         Ok(())
     }
@@ -120,7 +120,7 @@ impl<J: Judge> Serving<J> {
         self.waiting.next_deadline().into_iter().chain(stop).min()
     }
 
-    fn open_mailbox(&mut self, names: &mut Names<'_>) {
+    fn open_mailbox(&mut self) {
         let Some(Post { answers, stop, change }) = self.mailbox.open() else {
             return;
         };
@@ -138,7 +138,7 @@ impl<J: Judge> Serving<J> {
             });
         }
         for (ticket, answer) in answers {
-            self.answered(ticket, answer, names);
+            self.answered(ticket, answer);
         }
     }
 

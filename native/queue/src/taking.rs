@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::changes::Requests;
 use crate::judge::{Cause, Final, Judge, Judged};
-use crate::links::{Names, Unknown};
+use crate::links::{Known, Names, Unknown};
 use crate::mailbox::WAKE;
 use crate::netlink::{Damaged, Message, messages};
 use crate::nfqueue::{Queued, cut_id, decode, is_packet};
@@ -73,30 +73,40 @@ impl<J: Judge> Serving<J> {
         };
         self.received();
         let place = self.arrive(packet.id);
-        if let Err(unfit) = check(&mut packet, names) {
-            let decided = self.fail_unfit(&packet, &unfit);
-            return self.decide(place, decided);
-        }
+        let names = match check(&mut packet, names) {
+            Ok(names) => names,
+            Err(unfit) => {
+                let decided = self.fail_unfit(&packet, &unfit);
+                return self.decide(place, decided);
+            }
+        };
         if !self.waiting.is_empty() {
             match self.judge.flow(&packet) {
                 Err(decided) => return self.decide(place, decided),
-                Ok(flow) if self.waiting.is_busy(flow) => return self.hold_behind(&packet, place, flow, datagram),
+                Ok(flow) if self.waiting.is_busy(flow) => {
+                    return self.hold_behind(&packet, place, flow, datagram, names);
+                }
                 Ok(_) => {}
             }
         }
         match self.judge.judge(&packet) {
             Judged::Final(decided) => self.decide(place, decided),
-            Judged::Wait(suspended) => self.begin_to_wait(&packet, place, suspended, datagram),
+            Judged::Wait(suspended) => self.begin_to_wait(&packet, place, suspended, datagram, names),
         }
     }
 
     /// The outcome for a packet that is not to be judged.
-    pub(crate) fn fail_unfit(&mut self, packet: &Queued<'_>, unfit: &Unfit) -> Final {
+    fn fail_unfit(&mut self, packet: &Queued<'_>, unfit: &Unfit) -> Final {
         let cause = if matches!(unfit, Unfit::Ethertype(_)) {
             Cause::Malformed
         } else {
             Cause::Error
         };
+        if let Unfit::Interface(unknown) = unfit
+            && let Some(errno) = unknown.fault()
+        {
+            self.counters.error(errno.raw_os_error());
+        }
         // Where one interface has no name, none is set: rules and records cannot tell that from having no interface.
         let whole = matches!(unfit, Unfit::Ethertype(_)).then_some(packet);
         self.judge.fail(cause, whole, &unfit.to_string())
@@ -104,7 +114,7 @@ impl<J: Judge> Serving<J> {
 }
 
 /// Why a packet is not to be judged.
-pub(crate) enum Unfit {
+enum Unfit {
     Hook(u8),
     Ethertype(u16),
     Interface(Unknown),
@@ -121,7 +131,7 @@ impl fmt::Display for Unfit {
 }
 
 /// Gives a packet the names of its interfaces, when it is one to be judged.
-pub(crate) fn check<'a>(packet: &mut Queued<'a>, names: &'a mut Names<'_>) -> Result<(), Unfit> {
+fn check<'a>(packet: &mut Queued<'a>, names: &'a mut Names<'_>) -> Result<&'a Known, Unfit> {
     if packet.hook >= HOOKS {
         return Err(Unfit::Hook(packet.hook));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rustix::net::netlink::NETFILTER;
+use rustix::net::netlink::{NETFILTER, USERSOCK};
 
 use crate::counters::{Counters, Snapshot};
 use crate::guarded::Guarded;
@@ -26,14 +26,14 @@ const IPV4: u8 = 2;
 const BRIDGE: u8 = 7;
 const QUEUE: u16 = 3;
 
-/// Does what the packet's second byte says; the third is its flow, the fourth its number.
+/// Does what the packet's second byte says; the third is its flow, the fourth its number. Begins no batch in trouble.
 struct Scripted(Arc<Mutex<Vec<String>>>);
 
 fn scripted(word: u8) -> Judged<u8> {
     match word {
         b'a' => Judged::Final(Final::ACCEPT),
         b'd' => Judged::Final(Final::DROP),
-        b'w' => Judged::Wait(word),
+        b'w' | b'x' => Judged::Wait(word),
         other => panic!("byte {other:#x}"),
     }
 }
@@ -48,6 +48,11 @@ impl Judge for Scripted {
     type Suspended = u8;
     type Answer = u8;
 
+    fn begin_batch(&mut self) {
+        let in_trouble = self.0.lock().unwrap().last().is_some_and(|line| line == "trouble");
+        assert!(!in_trouble, "no policy");
+    }
+
     fn judge(&mut self, packet: &Queued<'_>) -> Judged<u8> {
         self.write(format!("judge {}", packet.id));
         scripted(packet.payload[1])
@@ -57,7 +62,8 @@ impl Judge for Scripted {
         packet.payload[2].into()
     }
 
-    fn ask(&mut self, ticket: Ticket, packet: &Queued<'_>, _: &u8) -> bool {
+    fn ask(&mut self, ticket: Ticket, packet: &Queued<'_>, word: &u8) -> bool {
+        assert!(*word == b'w', "nobody to ask");
         self.write(format!("ask {} {}", packet.id, ticket.0));
         true
     }
@@ -113,7 +119,7 @@ impl Scene {
     }
 
     fn answer(&mut self, ticket: u64, answer: u8) {
-        self.serving.answered(Ticket(ticket), answer, &mut self.links.names());
+        self.serving.answered(Ticket(ticket), answer);
     }
 
     fn flush(&mut self) -> &[(u16, u32, u32)] {
@@ -266,6 +272,64 @@ fn packets_that_no_judge_may_see() {
 }
 
 #[test]
+fn an_interface_that_cannot_be_asked_for_is_not_one_that_there_is_not() {
+    let mut scene = Scene::new(Settings::new(QUEUE));
+    // Nobody listens to that protocol.
+    scene.links.ask_over(Socket::open(Some(USERSOCK), 0).unwrap());
+    let nameless = Sent {
+        indev: 0x7FFF_FFF0,
+        ..sent(1)
+    };
+    scene.take(&packet(&nameless, b'd', 0));
+    let words = "interface index 2147483632: Connection refused (os error 111)";
+    assert_eq!(scene.log(), [format!("fail error None {words}")]);
+    let counters = scene.counters();
+    assert_eq!(counters.errors, BTreeMap::from([(libc::ECONNREFUSED, 1)]));
+    assert_eq!(counters.last_failure, words);
+}
+
+#[test]
+fn a_batch_that_cannot_begin_fails_for_whoever_arrives_and_whoever_waited() {
+    let mut scene = Scene::new(Settings::new(QUEUE));
+    scene.take(&packet(&sent(1), b'w', 7));
+    scene.log.lock().unwrap().push("trouble".to_owned());
+    scene.serving.judge.begin_batch();
+    scene.take(&packet(&sent(2), b'd', 8));
+    scene.answer(1, b'd');
+    scene.take(&packet(&sent(3), b'd', 7));
+    scene.serving.judge.begin_batch();
+    scene.take(&packet(&sent(4), b'd', 7));
+    assert_eq!(
+        scene.log(),
+        [
+            "judge 1",
+            "ask 1 1",
+            "trouble",
+            "fail error Some(2) no policy",
+            "fail error Some(1) no policy",
+            "fail error Some(3) no policy",
+            "judge 4"
+        ]
+    );
+    let counters = scene.counters();
+    assert_eq!((counters.panics, counters.last_failure.as_str()), (1, "no policy"));
+    assert_eq!(scene.flush(), [(3, 3, 1), (1, 4, 0)]);
+}
+
+#[test]
+fn a_question_that_panics_fails_its_packet() {
+    let mut scene = Scene::new(Settings::new(QUEUE));
+    scene.take(&packet(&sent(1), b'x', 7));
+    assert_eq!(scene.log(), ["judge 1", "fail error Some(1) nobody to ask"]);
+    let counters = scene.counters();
+    assert_eq!(
+        (counters.panics, counters.failures.map(|(_, count)| count)),
+        (1, [0, 0, 1, 0, 0])
+    );
+    assert!(scene.serving.waiting.is_empty());
+}
+
+#[test]
 fn complaints_are_counted_but_for_those_that_are_expected() {
     let mut scene = Scene::new(Settings::new(QUEUE));
     for (sequence, errno) in [
@@ -294,7 +358,7 @@ fn what_stands_behind_is_overdue_no_sooner_than_the_first_of_its_flow() {
         scene.take(&packet(&sent(id), if id == 3 { b'a' } else { b'w' }, 7));
     }
     assert!(scene.flush().is_empty());
-    scene.serving.give_up_overdue(&mut scene.links.names());
+    scene.serving.give_up_overdue();
     assert_eq!(
         scene.log(),
         [
@@ -351,7 +415,7 @@ proptest! {
                 Event::Flush => drop(scene.flush().to_vec()),
             }
         }
-        scene.serving.give_up_all(&mut scene.links.names());
+        scene.serving.give_up_all();
         scene.flush();
         prop_assert!(scene.serving.waiting.is_empty());
         let judged = ids(&scene.log(), "judge ");

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use crate::judge::Ticket;
+use crate::links::Known;
 use crate::verdicts::Place;
 
 /// A packet that waits.
@@ -14,6 +15,8 @@ pub(crate) struct Held {
     pub until: Option<Instant>,
     /// The message that it came in.
     pub datagram: Box<[u8]>,
+    /// Of its interfaces, when it came.
+    pub names: Known,
 }
 
 enum State<S> {
@@ -168,6 +171,7 @@ mod tests {
                 flow,
                 until: Some(self.at(id)),
                 datagram: [id].into(),
+                names: Known::default(),
             }
         }
 

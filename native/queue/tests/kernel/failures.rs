@@ -13,7 +13,7 @@ fn a_judge_that_panics_fails_its_packet_alone() {
     inside(|| {
         let (queue, pair, judge) = (open(Settings::new(0)), Pair::to(9), Obedient::default());
         queue_port(9, 0);
-        let mut handle = queue.start(judge.clone()).unwrap();
+        let handle = queue.start(judge.clone()).unwrap();
         pair.send(&["accept 1", "nonsense", "accept 2"]);
         assert_eq!(pair.receive(2), ["accept 1", "accept 2"]);
         handle.stop(PATIENCE).unwrap();
@@ -107,7 +107,7 @@ fn a_full_socket_loses_packets_and_says_how_many() {
         send(&texts);
         let dropped = row(0).unwrap()[6];
         assert!(dropped > 0, "{:?}", row(0));
-        let mut handle = queue.start(Obedient::default()).unwrap();
+        let handle = queue.start(Obedient::default()).unwrap();
         let came = 100 - dropped as usize;
         assert_eq!(pair.receive(came), texts[..came]);
         // The gap is seen when the next packet comes, and what may be in it is dropped before that is accepted.
@@ -154,7 +154,7 @@ fn a_verdict_that_comes_too_late_is_counted_and_the_loop_goes_on() {
     inside(|| {
         let (queue, pair, judge) = (open(Settings::new(0)), Pair::to(9), Obedient::default());
         queue_port(9, 0);
-        let mut handle = queue.start(judge.clone()).unwrap();
+        let handle = queue.start(judge.clone()).unwrap();
         pair.send(&["a:wait"]);
         until("asked", || judge.ticket("a:wait").is_some());
         // The kernel drops what waits when its interface goes down.
@@ -178,13 +178,13 @@ fn a_socket_that_is_gone_ends_the_loop_with_its_error() {
     inside(|| {
         let (queue, pair) = (open(Settings::new(0)), Pair::to(9));
         queue_port(9, 0);
-        let mut handle = queue.start(Obedient::default()).unwrap();
+        let handle = queue.start(Obedient::default()).unwrap();
         let nothing = std::fs::File::open("/dev/null").unwrap();
         // SAFETY: the descriptor stays valid, and its owner's; it only stands for another file.
         assert!(unsafe { libc::dup2(nothing.as_raw_fd(), descriptor_of(row(0).unwrap()[1])) } >= 0);
         // Where the loop is in a receive from the socket that was, its packet still comes, but no verdict goes out.
         pair.send(&["accept"]);
-        until("ended", || !handle.is_running());
+        until("ended", || handle.failure().is_some());
         assert_eq!(
             handle.join().unwrap_err().to_string(),
             "read queue 0: Socket operation on non-socket (os error 88)"

@@ -59,7 +59,7 @@ fn a_packet_tells_its_hook_its_interface_its_sender_and_its_lengths() {
         let pair = Pair::to(9);
         queue_port(9, 0);
         run("iptables-legacy -A INPUT -p udp --dport 9 -j NFQUEUE --queue-num 0").unwrap();
-        let mut handle = queue.start(Telling(told)).unwrap();
+        let handle = queue.start(Telling(told)).unwrap();
         pair.mark(0x2a);
         pair.send(&["x".repeat(100).as_str()]);
         pair.receive(1);
