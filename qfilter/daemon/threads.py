@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+from qfilter.daemon.answers import Answer, Answers
 from qfilter.daemon.losses import LossWatch
 from qfilter.daemon.recorder import Recorder
 from qfilter.daemon.serving import Ended, Serving, ServingByCall
@@ -54,6 +55,7 @@ class ServingByThreads:
         self._watch: LossWatch | None = None
         self._threads: list[threading.Thread] = []
         self._questions: deque[Question] = deque()
+        self._answers = Answers(self._native.answer)
         self._missed = 0
 
     @property
@@ -84,7 +86,7 @@ class ServingByThreads:
         self._watch = watch
 
         self._native.start()
-        works = [(self._record, look), *[(self._answer, None)] * ANSWERERS]
+        works = [(self._record, look), (self._give_overdue, None), *[(self._answer, None)] * ANSWERERS]
         for work, again in works:
             thread = threading.Thread(target=self._work, args=(work, again, ended), name="qfilter-work", daemon=True)
             thread.start()
@@ -175,12 +177,17 @@ class ServingByThreads:
         except IndexError:
             self._questions.extend(self._native.questions(_BATCH, _PATIENCE))
             return
-        # One by one: a predicate that hangs keeps nobody else's answer back.
+        # One by one, by whoever is free: one that hangs keeps no other from being asked.
         engine = self._engines.get(question.engine)
         # An engine that judges no more has no packet that waits: this one's came too late.
+        answers: list[Answer] = []
         if engine is not None:
             answer = engine.ask(question.rule, question.packet, question.asked)
-            self._native.answer([(question.queue, question.ticket, *answer)])
+            answers.append((question.queue, question.ticket, *answer))
+        self._answers.add(answers, more=bool(self._questions))
+
+    def _give_overdue(self) -> None:
+        self._answers.give_overdue(0.0 if self._stopping.is_set() else _PATIENCE)
 
 
 def open_serving(plan: Plan, engine: Engine, recorder: Recorder, undo: ExitStack) -> Serving:
