@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 import qfilter
+from qfilter import _native
+from qfilter.compiler import encode, portable_plan
 from qfilter.control.messages import Reloaded
-from qfilter.daemon import Service, threads
+from qfilter.daemon import Service, prepare, threads
 from qfilter.model.verdict import Reason
-from qfilter.queues.native import NativeQueues
+from qfilter.policy.load import loads
+from qfilter.queues.native import NativeQueues, Question
 from tests.kernel.nfqueue import rules
 from tests.kernel.running import Kept, PolicyFile, in_force
 from tests.lab.process import wait_until
@@ -368,3 +371,34 @@ def test_a_question_is_about_the_rules_of_its_own_policy_however_late(
         assert sorted(heard(asked, 3)) == [*hanging, "new"]
         wait_until(lambda: packets(service) == {"asked": 3, "denied": 1}, "the late one should be decided")
     assert gate.asked[-1] == "late"
+
+
+@pytest.fixture
+def served(world: Lab) -> Iterator[NativeQueues]:
+    """The queues of a policy without a service: the test answers what they ask."""
+    with world.gateway.entered():
+        plan = prepare(loads(POLICY, "policy.yaml"), install=False)
+        queues = NativeQueues.open(plan, _native.Engine(encode(portable_plan(plan.policy)), None))
+        queues.start()
+        yield queues
+        queues.stop(0.0)
+
+
+def asked_next(served: NativeQueues) -> Question:
+    (question,) = served.questions(1, 5.0)
+    return question
+
+
+def test_answers_with_a_mistake_among_them_are_all_given_again(world: Lab, served: NativeQueues) -> None:
+    with udp_counter(world.server, ASKED) as asked:
+        for word in ["one", "two"]:
+            say(world, ASKED, [word])
+        first, second = (asked_next(served).ticket for _ in range(2))
+        with pytest.raises(ValueError, match=r"^cause 99: there are \d+$"):
+            served.answer([(0, first, False, ""), (0, second, 99, "")])
+        with pytest.raises(ValueError, match=r"^queue 7: expected one that is served$"):
+            served.answer([(7, first, False, ""), (0, second, True, "")])
+        assert heard(asked, 1) == ["two"], "the other queues have theirs"
+        served.answer([(0, first, True, ""), (0, second, True, "")])
+        assert heard(asked, 2) == ["two", "one"], "the first answer to it was not given"
+        wait_until(lambda: served.each[0].counters.late_answers == 1, "the last should be late")
