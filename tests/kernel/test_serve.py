@@ -168,9 +168,9 @@ def test_a_policy_with_a_failing_test_is_not_served() -> None:
 
 
 def test_the_descriptors_are_given_back(world: Lab) -> None:
-    def opened() -> int:
+    def opened() -> set[str]:
         gc.collect()  # what earlier tests left in cycles
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return {fd.name for fd in Path("/proc/self/fd").iterdir()}
 
     policy = qfilter.loads(POLICY)
     with qfilter.serve(policy, queues=[5]):
@@ -179,4 +179,6 @@ def test_the_descriptors_are_given_back(world: Lab) -> None:
     for _ in range(3):
         with qfilter.serve(policy, queues=[5, 6]):
             assert sorted(world.gateway.queues()) == [5, 6]
-    assert (opened(), threading.active_count()) == (before, threads)
+    # Who answers Python's questions may be in one, and is not waited for: its thread goes when it comes back.
+    wait_until(lambda: opened() <= before, "the descriptors should be given back")
+    wait_until(lambda: threading.active_count() <= threads, "the threads should end")

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::OpenError;
 use crate::netlink::{ACK, DONE, DUMP, INTERRUPTED, Message, NOOP, Writer, attributes, messages, native_u32};
 use crate::nfqueue::Queued;
-use crate::socket::{Slots, Socket, block_signals};
+use crate::socket::{Slots, Socket, block_signals, run_first};
 
 const RTMGRP_LINK: u32 = 1;
 const NEWLINK: u16 = 16;
@@ -81,6 +81,8 @@ impl Links {
         let mut watch = Watch::start(Arc::clone(&shared)).map_err(refused)?;
         let thread = std::thread::Builder::new().name("qfilter-links".into()).spawn(move || {
             block_signals();
+            // On a busy machine packets would be judged by a name that is no longer true; where it is refused they may.
+            let _ = run_first();
             watch.run();
         });
         let thread = thread.map_err(|error| OpenError::refused("start a thread", error))?;

@@ -193,6 +193,20 @@ pub(crate) fn block_signals() {
     }
 }
 
+/// The calling thread runs before all that have no real-time priority (sched(7)): for work that is short and rare.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_NICE`.
+pub(crate) fn run_first() -> Result<(), Errno> {
+    // SAFETY: all-zero bytes are a valid sched_param: integers. The kernel reads it before the call returns.
+    let answer = unsafe {
+        let mut lowest: libc::sched_param = std::mem::zeroed();
+        lowest.sched_priority = 1;
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest)
+    };
+    if answer < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// The calling thread runs on that CPU alone.
 pub(crate) fn pin(cpu: usize) -> Result<(), Errno> {
     let mut set = rustix::thread::CpuSet::new();
