@@ -90,6 +90,7 @@ def test_a_predicate_decides(world: Lab, engine: EngineName) -> None:
         assert seen.outcome is Outcome.ANSWERED
         big = udp_ask(world.client, world.server.ipv4, PORT, payload=b"x" * 50, timeout=QUICK)
         assert big.outcome is Outcome.TIMED_OUT
+        wait_until(lambda: len(ASKED) == 3, "the third should be asked for")
     assert ASKED == [48, 48, 78]
     assert [row.tally.packets for row in service.report().rules] == [2]
 
