@@ -11,11 +11,17 @@ use crate::plan::{Action, Condition, Plan, Test};
 /// Number of a region in its [`Pool`].
 pub type RegionId = u32;
 
+/// Spans and texts of all regions of one field. A few lists, each with exceptions for many rules, would fill the memory:
+/// what comes beyond this is left to be asked of the rules.
+const MOST_SPANS: usize = 1 << 21;
+
 const ALL_HOOKS: u8 = 0b1_1111;
 
 /// The regions of one field that rules name.
 pub struct Pool {
     kind: Kind,
+    /// Spans and texts so far.
+    spent: usize,
     regions: Vec<Rc<Region>>,
     numbers: HashMap<Rc<Region>, RegionId>,
     named: HashMap<(bool, usize), Option<RegionId>>,
@@ -27,6 +33,7 @@ impl Pool {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
+            spent: 0,
             regions: Vec::new(),
             numbers: HashMap::new(),
             named: HashMap::new(),
@@ -45,14 +52,23 @@ impl Pool {
         &self.regions
     }
 
-    fn keep(&mut self, region: Region) -> RegionId {
+    /// None when there is no room for more.
+    fn keep(&mut self, region: Region) -> Option<RegionId> {
         if let Some(number) = self.numbers.get(&region) {
-            return *number;
+            return Some(*number);
+        }
+        self.spent += region.size();
+        if self.is_full() {
+            return None;
         }
         let (region, number) = (Rc::new(region), self.regions.len() as RegionId);
         self.regions.push(Rc::clone(&region));
         self.numbers.insert(region, number);
-        number
+        Some(number)
+    }
+
+    fn is_full(&self) -> bool {
+        self.spent > MOST_SPANS
     }
 
     /// Large sets are read once, however many rules name them.
@@ -60,38 +76,43 @@ impl Pool {
         let name = match test {
             Test::Set(index) => (true, *index),
             Test::Addresses(index) => (false, *index),
-            Test::Not(inner) => return self.of_test(inner, plan).map(|region| self.not(region)),
-            _ => return Region::of(test, self.kind, plan).map(|region| self.keep(region)),
+            Test::Not(inner) => return self.of_test(inner, plan).and_then(|region| self.not(region)),
+            _ => return Region::of(test, self.kind, plan).and_then(|region| self.keep(region)),
         };
         if let Some(known) = self.named.get(&name) {
             return *known;
         }
-        let region = Region::of(test, self.kind, plan).map(|region| self.keep(region));
+        let region = Region::of(test, self.kind, plan).and_then(|region| self.keep(region));
         self.named.insert(name, region);
         region
     }
 
-    fn not(&mut self, region: RegionId) -> RegionId {
+    fn not(&mut self, region: RegionId) -> Option<RegionId> {
         if let Some(known) = self.complements.get(&region) {
-            return *known;
+            return Some(*known);
         }
-        let complement = self.keep((*self.regions[region as usize]).clone().not());
+        if self.is_full() {
+            return None;
+        }
+        let complement = self.keep(self.regions[region as usize].not())?;
         self.complements.insert(region, complement);
-        complement
+        Some(complement)
     }
 
-    fn and(&mut self, one: RegionId, other: RegionId) -> RegionId {
+    fn and(&mut self, one: RegionId, other: RegionId) -> Option<RegionId> {
         let pair = (one.min(other), one.max(other));
         if one == other {
-            return one;
+            return Some(one);
         }
         if let Some(known) = self.intersections.get(&pair) {
-            return *known;
+            return Some(*known);
         }
-        let [one, other] = [one, other].map(|region| (*self.regions[region as usize]).clone());
-        let both = self.keep(one.and(other));
+        if self.is_full() {
+            return None;
+        }
+        let both = self.keep(self.regions[one as usize].and(&self.regions[other as usize]))?;
         self.intersections.insert(pair, both);
-        both
+        Some(both)
     }
 }
 
@@ -131,7 +152,7 @@ impl<'p> Constraints<'p> {
                 .map_or_else(Vec::new, |parent| this.demands[*parent].clone());
             if rule.hooks != 0 && rule.hooks & ALL_HOOKS != ALL_HOOKS {
                 let hooks = Region::bytes(|hook| hook < 8 && rule.hooks >> hook & 1 != 0);
-                this.demand(&mut demands, Field::Hook, |pool| Some(pool.keep(hooks)));
+                this.demand(&mut demands, Field::Hook, |pool| pool.keep(hooks));
             }
             let mut conjuncts = Vec::new();
             flatten(&rule.condition, &mut |condition| {
@@ -178,7 +199,10 @@ impl<'p> Constraints<'p> {
             return false;
         };
         match demands.iter_mut().find(|(other, _)| *other == field) {
-            Some((_, before)) => *before = pool.and(*before, region),
+            Some((_, before)) => match pool.and(*before, region) {
+                Some(both) => *before = both,
+                None => return false,
+            },
             None => demands.push((field, region)),
         }
         true

@@ -212,14 +212,14 @@ impl Region {
         match (test, kind) {
             (Test::Not(inner), _) => Some(Self::of(inner, kind, plan)?.not()),
             (Test::All(inner), _) => inner.iter().try_fold(Self::all(kind), |region, each| {
-                Some(region.and(Self::of(each, kind, plan)?))
+                Some(region.and(&Self::of(each, kind, plan)?))
             }),
             (Test::Any(inner), _) => inner
                 .iter()
                 .try_fold(Self::all(kind), |none, each| {
-                    Some(none.and(Self::of(each, kind, plan)?.not()))
+                    Some(none.and(&Self::of(each, kind, plan)?.not()))
                 })
-                .map(Self::not),
+                .map(|none| none.not()),
             (Test::Ranges(ranges), Kind::Byte | Kind::Number) => Some(Self::Numbers(Spans::new(ranges.iter()))),
             (Test::Masked { value, mask }, Kind::Byte) => Some(Self::bytes(|byte| byte & mask == *value)),
             (Test::AnyBit(bits), Kind::Byte) => Some(Self::bytes(|byte| byte & bits != 0)),
@@ -251,23 +251,25 @@ impl Region {
     }
 
     /// All other values.
-    pub fn not(self) -> Self {
+    #[must_use]
+    pub fn not(&self) -> Self {
         match self {
             Self::Numbers(spans) => Self::Numbers(spans.not()),
             Self::Addresses(v4, v6) => Self::Addresses(v4.not(), v6.not()),
             Self::Texts { listed, all_but } => Self::Texts {
-                listed,
+                listed: listed.clone(),
                 all_but: !all_but,
             },
         }
     }
 
     /// The values of both; both are of one kind.
-    pub fn and(self, other: Self) -> Self {
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Numbers(one), Self::Numbers(other)) => Self::Numbers(one.and(&other)),
+            (Self::Numbers(one), Self::Numbers(other)) => Self::Numbers(one.and(other)),
             (Self::Addresses(v4, v6), Self::Addresses(other4, other6)) => {
-                Self::Addresses(v4.and(&other4), v6.and(&other6))
+                Self::Addresses(v4.and(other4), v6.and(other6))
             }
             (
                 Self::Texts { listed, all_but },
@@ -275,8 +277,17 @@ impl Region {
                     listed: other,
                     all_but: other_but,
                 },
-            ) => both_texts((listed, all_but), (other, other_but)),
+            ) => both_texts((listed, *all_but), (other, *other_but)),
             _ => unreachable!("a field has values of one kind"),
+        }
+    }
+
+    /// How many spans or texts it is made of.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Numbers(spans) => spans.0.len(),
+            Self::Addresses(v4, v6) => v4.0.len() + v6.0.len(),
+            Self::Texts { listed, .. } => listed.len(),
         }
     }
 
@@ -307,14 +318,18 @@ impl Region {
     }
 }
 
-type Texts = (BTreeSet<Box<[u8]>>, bool);
+type Texts<'t> = (&'t BTreeSet<Box<[u8]>>, bool);
 
-fn both_texts((mut listed, all_but): Texts, (other, other_but): Texts) -> Region {
-    match (all_but, other_but) {
-        (true, true) => listed.extend(other),
-        (false, but) => listed.retain(|text| other.contains(text) != but),
+fn both_texts((listed, all_but): Texts<'_>, (other, other_but): Texts<'_>) -> Region {
+    let listed = match (all_but, other_but) {
+        (true, true) => listed.union(other).cloned().collect(),
+        (false, but) => listed
+            .iter()
+            .filter(|text| other.contains(*text) != but)
+            .cloned()
+            .collect(),
         (true, false) => return both_texts((other, false), (listed, true)),
-    }
+    };
     Region::Texts {
         listed,
         all_but: all_but && other_but,

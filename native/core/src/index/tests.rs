@@ -486,3 +486,34 @@ fn what_would_take_too_much_memory_is_left_to_the_rules() {
         });
     }
 }
+
+#[test]
+fn exceptions_from_a_long_list_for_many_rules_are_left_to_the_rules_in_time() {
+    let list: Vec<(u32, u32)> = (0..100_000).map(|i| (2 * i, 2 * i)).collect();
+    let mut plan = plan(
+        std::iter::once(rule(0, Condition::Field(Field::Saddr, 0, Test::Addresses(0))))
+            .chain((0..60).map(|i| rule(1, not_from(1 + i))))
+            .collect(),
+    );
+    plan.addresses = std::iter::once(address(&list))
+        .chain((0..60).map(|i| address(&[(4 * i, 4 * i)])))
+        .collect();
+    let index = Index::build(&plan, |_| None);
+    for saddr in [0, 1, 2, 4, 8, 120, 236, 240, 199_998, 200_000] {
+        holds_against_naive(&plan, &index, &|field| match field {
+            Field::Saddr => Value::Address(Address::V4(saddr)),
+            _ => Value::Number(1),
+        });
+    }
+}
+
+fn address(v4: &[(u32, u32)]) -> Arc<Addresses> {
+    Arc::new(Addresses {
+        v4: Ranges::from_pairs(v4.iter().copied()).unwrap(),
+        v6: Ranges::from_pairs([]).unwrap(),
+    })
+}
+
+fn not_from(addresses: usize) -> Condition {
+    Condition::Field(Field::Saddr, 0, Test::Not(Box::new(Test::Addresses(addresses))))
+}
