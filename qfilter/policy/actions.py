@@ -276,10 +276,11 @@ def _entries(
     known = (*required, *optional)
     entries = {key.text: value for key, value in found.entries}
     unknown = [key for key, _ in found.entries if key.text not in known]
-    for key in unknown:
+    meant = [nearest(key.text, known) for key in unknown]
+    for key, suggestion in zip(unknown, meant, strict=True):
         message = f"unknown key {quoted(key.text)}: expected {', '.join(known)}"
-        scope.problems.error("unknown-key", key, message, suggestion=nearest(key.text, known))
-    missing = [name for name in required if name not in entries]
+        scope.problems.error("unknown-key", key, message, suggestion=suggestion)
+    missing = [name for name in required if name not in (*entries, *meant)]
     if missing:
         scope.problems.error("missing-key", found, f"{' and '.join(missing)} missing: expected {expected}")
     return None if unknown or missing else entries

@@ -114,7 +114,7 @@ class Leaf:
     """What a wrong value counts as where the field has no default."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        inner = core_schema.literal_schema(list(self.one_of)) if self.one_of else handler(source)
+        inner = core_schema.literal_schema(list(map(str, self.one_of))) if self.one_of else handler(source)
         return core_schema.with_info_wrap_validator_function(self._read, inner)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:

@@ -25,7 +25,7 @@ from qfilter.model.policy import SetDefinition, SetType, Strings
 from qfilter.model.spans import Pair
 from qfilter.policy.node import Mapping, Node, Scalar, Sequence
 from qfilter.policy.problems import nearest
-from qfilter.policy.scope import Scope
+from qfilter.policy.scope import Scope, reference
 from qfilter.policy.values import (
     BadValueError,
     Numbers,
@@ -107,6 +107,15 @@ class _Value:
         return Numbers.of(self.row)
 
     def parse(self, node: Node) -> Match | None:
+        name = reference(node)
+        if name is None or name not in self.scope.defines:
+            return self._parse(node)
+        key = (self.row.layer, self.row.type, self.row.name, name)
+        if key not in self.scope.matches:
+            self.scope.matches[key] = self._parse(node)
+        return self.scope.matches[key]
+
+    def _parse(self, node: Node) -> Match | None:
         found = self.scope.resolve(node)
         if isinstance(found, SetDefinition):
             return InSet(found.name) if check_set(self.row, found, node, self.scope) else None

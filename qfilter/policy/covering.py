@@ -3,14 +3,19 @@
 A rule covers another when each of its conditions follows from one condition of the other: they are the same, or the
 numbers or addresses of one field lie inside those of the other. Where such a condition is false the other is false too,
 and where it is unknown the evaluation ends, so the later rule never has a say.
+
+A rule is compared with so many others at most: in a policy whose rules all overlap, one that is never reached may go
+untold.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from qfilter.model.hook import Hook
 from qfilter.model.match import Addresses, AllMatch, AnyMatch, InSet, Match, NotMatch, Ranges
@@ -20,6 +25,7 @@ from qfilter.policy.contradictions import conjunction, numbers
 
 _Shape = tuple[object, ...]
 """A condition without its positions; empty where two evaluations for one packet may differ."""
+_Ranges = tuple[Pair, ...]
 _Place = tuple[_Shape, int, int]
 """Where rules are filed: by a condition's shape, or by its field and a block of 2**level numbers; see `_Part`."""
 _EVERYWHERE: _Place = ((), 0, 0)
@@ -27,6 +33,9 @@ _SAME = -1
 """The level of a condition that must be the same."""
 _FEW = 64
 """Ranges that a rule is filed under at most."""
+_MOST = 1_024
+"""Ranges of a rule that are compared at most; a comparison with another rule counts as `_EACH` at least."""
+_EACH = 8
 
 
 class Deciding:
@@ -37,7 +46,7 @@ class Deciding:
     """
 
     def __init__(self) -> None:
-        self._filed: defaultdict[_Place, list[tuple[Rule, tuple[_Part, ...]]]] = defaultdict(list)
+        self._filed: defaultdict[_Place, list[_Filed]] = defaultdict(list)
         self._levels: set[int] = set()
 
     def add(self, rule: Rule) -> None:
@@ -48,20 +57,58 @@ class Deciding:
             return
         choices = [part.filed_at() for part in certain if len(part.ranges) <= _FEW] or [{_EVERYWHERE}]
         chosen = min(choices, key=lambda places: max((len(self._filed[place]) for place in places), default=0))
+        filed = _Filed(rule, frozenset(rule.hooks or Hook), certain)
         for place in chosen:
-            self._filed[place].append((rule, certain))
+            self._filed[place].append(filed)
             self._levels.add(place[1])
 
     def covering(self, rule: Rule, hooks: Collection[Hook]) -> Rule | None:
         """One of them that leaves the rule no packet on these hooks."""
         parts = [part for test in conjunction(rule.match) if (part := _part(test)) is not None]
-        places = [_EVERYWHERE, *(place for part in parts for place in part.looked_for_at(self._levels))]
-        for place in places:
-            for other, needed in self._filed.get(place, ()):
-                wide_enough = set(hooks) <= set(other.hooks or Hook)
-                if wide_enough and all(any(map(one.follows_from, parts)) for one in needed):
-                    return other
+        places = (place for part in parts for place in part.looked_for_at(self._levels))
+        later = _Later(frozenset(hooks), parts)
+        for other in chain.from_iterable(self._filed.get(place, ()) for place in (_EVERYWHERE, *places)):
+            if later.left <= 0:
+                break
+            if later.is_covered_by(other):
+                return other.rule
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Filed:
+    """A rule that decides, and its conditions."""
+
+    rule: Rule
+    hooks: frozenset[Hook]
+    needed: tuple[_Part, ...]
+
+
+class _Later:
+    """A rule that is compared with those before it."""
+
+    def __init__(self, hooks: frozenset[Hook], parts: Iterable[_Part]) -> None:
+        self.left = _MOST
+        self._hooks = hooks
+        self._parts: defaultdict[_Shape, list[_Part]] = defaultdict(list)
+        for part in parts:
+            self._parts[part.shape].append(part)
+
+    def is_covered_by(self, other: _Filed) -> bool:
+        self.left -= _EACH
+        return self._hooks <= other.hooks and all(map(self._implies, other.needed))
+
+    def _implies(self, needed: _Part) -> bool:
+        """Whether that is true, false or unknown where one of ours is true, false or unknown, or is true for more."""
+        return any(self._inside(part.ranges, needed.ranges) for part in self._parts.get(needed.shape, ()))
+
+    def _inside(self, narrow: _Ranges, wide: _Ranges) -> bool:
+        for low, high in narrow:
+            self.left -= 1
+            at = bisect_right(wide, (low, math.inf))
+            if at == 0 or high > wide[at - 1][1]:
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +117,7 @@ class _Part:
 
     shape: _Shape
     """For numbers the field and its depth."""
-    ranges: tuple[Pair, ...] = ()
-
-    def follows_from(self, other: _Part) -> bool:
-        """Whether it is true, false or unknown where the other is true, false or unknown, or is true for more."""
-        return self.shape == other.shape and all(_inside(pair, self.ranges) for pair in other.ranges)
+    ranges: _Ranges = ()
 
     def filed_at(self) -> set[_Place]:
         """A range that is shorter than 2**level touches at most two blocks of that length."""
@@ -90,11 +133,6 @@ class _Part:
         else:
             first = self.ranges[0][0]
             yield from ((self.shape, level, first >> level) for level in levels if level != _SAME)
-
-
-def _inside(pair: Pair, ranges: tuple[Pair, ...]) -> bool:
-    at = bisect_right(ranges, pair[0], key=lambda each: each[0])
-    return at > 0 and pair[1] <= ranges[at - 1][1]
 
 
 def _part(condition: Condition) -> _Part | None:

@@ -78,17 +78,30 @@ def define(entries: list[Declared], scope: Scope) -> None:
             scope.defines[name] = node if inner is None else scope.defines.get(inner, node)
 
 
+def mentioned(node: Node) -> Iterator[str]:
+    """Every name that stands in a node as one of a definition or a set, also where mistakes keep it from being read."""
+    yield from (place.text[1:] for place in _references(node))
+    for inner in _nodes(node):
+        name = inner.get("set") if isinstance(inner, Mapping) else None
+        if isinstance(name, Scalar):
+            yield name.text
+
+
 def _references(node: Node) -> Iterator[Scalar]:
     """Every `$name` inside a node."""
+    return (here for here in _nodes(node) if isinstance(here, Scalar) and reference(here) is not None)
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    """A node and all inside it, in file order."""
     waiting = [node]
     while waiting:
         here = waiting.pop()
+        yield here
         if isinstance(here, Sequence):
             waiting.extend(reversed(here.items))
         elif isinstance(here, Mapping):
             waiting.extend(value for _, value in reversed(here.entries))
-        elif reference(here) is not None:
-            yield here
 
 
 def _in_order(references: dict[str, list[Scalar]], scope: Scope) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from qfilter.errors import Position
 from qfilter.model.hook import Hook
 from qfilter.model.policy import QueueSettings, TestCase
 from qfilter.model.rule import Rule, SetMark
@@ -30,24 +31,27 @@ def tests(cases: Iterable[TestCase], hooks: Collection[Hook], file: str, problem
             problems.add("undefined", case.at, message)
 
 
-def unreachable(siblings: tuple[Rule, ...], hooks: Collection[Hook], file: str, problems: Problems) -> None:
+def unreachable(
+    siblings: tuple[Rule, ...], hooks: Collection[Hook], file: str, problems: Problems, unread: Collection[Position]
+) -> None:
     """Rules behind a sibling that decides all their packets, and rules of the policy's own file for no hook in force.
 
-    The first are mistakes; the second wait for a hook that somebody may have switched off for now.
+    The first are mistakes; the second wait for a hook that somebody may have switched off for now. Of the rules at
+    `unread` it is not known which packets they take.
     """
     deciding = Deciding()
     for rule in siblings:
         here = [hook for hook in rule.hooks or Hook if hook in hooks]
-        if here:
+        if here and rule.at not in unread:
             first = deciding.covering(rule, here)
             if first is None:
                 deciding.add(rule)
             else:
                 _never_reached(rule, f"{first.id!r} at {first.at} decides all its packets", "error", problems)
-        elif rule.at.file == file:
+        elif not here and rule.at.file == file:
             reason = f"expected a hook in force here: {', '.join(hooks)}"
             _never_reached(rule, f"its hook {', '.join(rule.hooks)!r} never comes here: {reason}", "warning", problems)
-        unreachable(rule.rules, here or hooks, file, problems)
+        unreachable(rule.rules, here or hooks, file, problems, unread)
 
 
 def marks(rules: tuple[Rule, ...], queue: QueueSettings, problems: Problems) -> None:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qfilter.errors import Diagnostic, PolicyError, Position
+from qfilter.model.hook import Hook
 from qfilter.model.malformed import Malformed
 from qfilter.model.policy import Policy, TestCase
 from qfilter.model.rule import Rule
 from qfilter.policy import exempted, lint, repeat, settings
-from qfilter.policy.definitions import Declared, declared, define, unique
+from qfilter.policy.definitions import Declared, declared, define, mentioned, unique
 from qfilter.policy.document import IncludedDocument, PolicyDocument, TestsDocument
 from qfilter.policy.include import File, Files
 from qfilter.policy.problems import Problems
@@ -132,12 +133,15 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
         raise PolicyError(problems.errors)
     defaults = settings.defaults(document.default, scope)
     queue = settings.queue(document.queue, scope)
+    if problems.errors:
+        scope.used.update(name for file in files.found for name in mentioned(file.root))
+    in_force = defaults if settings.whole(document.default, defaults) else tuple(Hook)
     lint.unused(names.values(), main.name, scope)
-    lint.unreachable(rules, defaults, main.name, problems)
+    lint.unreachable(rules, in_force, main.name, problems, reader.unread)
     lint.marks(rules, queue, problems)
     exempted.check(rules, queue, problems)
-    lint.tests(cases, defaults, main.name, problems)
-    repeat.check(rules, problems)
+    lint.tests(cases, in_force, main.name, problems)
+    repeat.check(rules, problems, reader.unread)
     problems.check()
     return Policy(
         path=name,

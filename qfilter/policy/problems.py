@@ -13,8 +13,10 @@ from qfilter.policy.node import Node
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was probably meant, or None."""
-    found = get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return str(found[0]) if found else None
+    known = list(candidates)
+    found = get_close_matches(word, known, n=len(known) or 1, cutoff=0.6)
+    # Letters that changed places are the most common slip: `tpc` is tcp, although xtp is as much alike.
+    return str(min(found, key=lambda each: sorted(each) != sorted(word))) if found else None
 
 
 @dataclass(slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from qfilter.errors import Position
 from qfilter.model.match import AllMatch, AnyBit, AnyMatch, Masked, Match, NotMatch, Ranges
 from qfilter.model.rule import AllOf, Condition, FieldTest, Rule, SetMark
 from qfilter.model.verdict import Kind
@@ -13,20 +14,30 @@ _BITS = 32
 _LAST = (1 << _BITS) - 1
 
 
-def check(rules: Iterable[Rule], problems: Problems) -> None:
-    """Report every rule whose verdict is `repeat` and whose mark does not end it."""
-    _check(rules, [], [], problems)
+def check(rules: Iterable[Rule], problems: Problems, unread: Collection[Position] = ()) -> None:
+    """Report every rule whose verdict is `repeat` and whose mark does not end it.
+
+    Of the rules at `unread` the match is not known, and may end those inside them too.
+    """
+    _check(rules, [], [], problems, unread)
 
 
-def _check(rules: Iterable[Rule], around: list[Rule], earlier: list[SetMark], problems: Problems) -> None:
+def _check(
+    rules: Iterable[Rule],
+    around: list[Rule],
+    earlier: list[SetMark],
+    problems: Problems,
+    unread: Collection[Position],
+) -> None:
     """`earlier` are the mark actions of all rules that are evaluated before; those of these rules are added."""
     for rule in rules:
-        ends = repeat_guard([*around, rule], earlier)
+        path = [*around, rule]
+        ends = any(one.at in unread for one in path) or repeat_guard(path, earlier)
         if rule.verdict is not None and rule.verdict.kind is Kind.REPEAT and not ends:
             message = f"rule {rule.id!r} repeats for ever: expected a `mark` action, and a `mark` in its match"
             problems.add("repeat-loop", rule.at, f"{message} that the new mark no longer meets")
         earlier.extend(_set_marks(rule))
-        _check(rule.rules, [*around, rule], earlier, problems)
+        _check(rule.rules, path, earlier, problems, unread)
 
 
 def repeat_guard(path: Sequence[Rule], earlier: Iterable[SetMark]) -> bool:

@@ -9,12 +9,13 @@ from qfilter.errors import Position
 from qfilter.model.rule import AllOf, Condition, Rule
 from qfilter.model.rule import Scope as RuleScope
 from qfilter.model.verdict import Reason
-from qfilter.policy.actions import ACTIONS, parse_actions, parse_limit, parse_verdict
+from qfilter.policy.actions import ACTIONS, RULE_KEYS, parse_actions, parse_limit, parse_verdict
 from qfilter.policy.conditions import parse_match
 from qfilter.policy.document import IncludedDocument, IncludeDocument, RuleDocument, Rules
 from qfilter.policy.include import File, Files
-from qfilter.policy.node import Mapping, Node
+from qfilter.policy.node import Mapping, Node, Scalar
 from qfilter.policy.scope import Scope
+from qfilter.policy.values import flatten
 
 RESERVED = tuple(reason.value for reason in Reason if reason is not Reason.RULE)
 """What `by:` of a test may name besides rules."""
@@ -31,6 +32,8 @@ class RuleReader:
     prefix: str
     """The policy's folder as positions call it; ids made from positions leave it out."""
     ids: dict[str, Position] = field(default_factory=dict)
+    unread: set[Position] = field(default_factory=set)
+    """Places of rules of which it is not known, for their mistakes, which packets they take."""
 
     def read(self, file: File, outer: tuple[Condition, ...] = ()) -> tuple[Rule, ...]:
         """The rules of a file: those that its `include` brings, then its own. `outer` are the matches around it."""
@@ -50,20 +53,29 @@ class RuleReader:
 
     def _rule(self, document: RuleDocument, outer: tuple[Condition, ...]) -> Rule:
         scope, node = self.scope, document.node
-        match = None if document.match is None else parse_match(document.match, scope, document.hook, outer)
+        match = AllOf(()) if document.match is None else parse_match(document.match, scope, document.hook, outer)
+        limit = None if document.limit is None else parse_limit(document.limit, scope)
         rule = Rule(
             id=self._id(document),
             at=node.at,
             hooks=tuple(dict.fromkeys(document.hook)),
             match=match or AllOf(()),
-            limit=None if document.limit is None else parse_limit(document.limit, scope),
+            limit=limit,
             actions=parse_actions(node, scope),
             verdict=None if document.verdict is None else parse_verdict(document.verdict, scope),
             scope=document.scope,
             rules=tuple(self._own(document.rules or (), (*outer, match) if match else outer)),
         )
         self._check(document)
+        if match is None or (document.limit is not None and limit is None) or not self._is_whole(document):
+            self.unread.add(node.at)
         return rule
+
+    def _is_whole(self, document: RuleDocument) -> bool:
+        """Whether all of its keys, and all of its hooks, mean something."""
+        hooks = document.node.get("hook")
+        given = () if hooks is None else tuple(flatten(hooks, self.scope))
+        return len(given) == len(document.hook) and all(key.text in RULE_KEYS for key, _ in document.node.entries)
 
     def _check(self, document: RuleDocument) -> None:
         problems, node = self.scope.problems, document.node
@@ -80,6 +92,8 @@ class RuleReader:
     def _id(self, document: RuleDocument) -> str:
         at, key = document.node.at, document.node.get("id")
         if document.id is None or key is None:
+            if isinstance(key, Scalar):  # a wrong one was reported, and tests may name it
+                self.ids.setdefault(key.text, key.at)
             return self._made(at)
         if document.id in RESERVED:
             message = f"id {document.id!r} means a reason in tests: expected another"

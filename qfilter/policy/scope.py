@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
 
+from qfilter.model.match import Match
 from qfilter.model.policy import SetDefinition
 from qfilter.policy.node import Node, Scalar
 from qfilter.policy.problems import Problems, nearest
@@ -33,6 +34,8 @@ class Scope:
     sets: Table[str, SetDefinition | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     """Names that something refers to."""
+    matches: dict[tuple[str, ...], Match | None] = field(default_factory=dict)
+    """What definitions mean to a field, by its key and their name: a list is read once, however often it is used."""
 
     def resolve(self, node: Node) -> Node | SetDefinition | None:
         """What stands for a node: for `$name` its definition's value or its set, for any other node itself.

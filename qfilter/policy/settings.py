@@ -42,6 +42,11 @@ def defaults(document: DefaultsDocument | None, scope: Scope) -> dict[Hook, Hook
     return found
 
 
+def whole(document: DefaultsDocument | None, found: Collection[Hook]) -> bool:
+    """Whether these are the hooks that the policy means, for no mistake hides one."""
+    return document is not None and len(found) == len(document.node.entries)
+
+
 def on_failure(document: FailureDocument | None) -> dict[Reason, Kind]:
     """Accept or drop for each cause; drop where nothing is said."""
     return {cause: Kind(getattr(document, cause, Kind.DROP)) for cause in CAUSES}

@@ -285,10 +285,14 @@ def number_of(node: Node, numbers: Numbers, scope: Scope) -> int | None:
 
 
 def _named(text: str, numbers: Numbers) -> int | None:
-    if text in numbers.names:
-        return numbers.names[text]
+    names = numbers.names
+    if text in names or _IS_INTEGER.fullmatch(text):
+        return names.get(text)
     lower = text.lower()
-    return next((number for name, number in numbers.names.items() if name.lower() == lower), None)
+    if lower in names:
+        return names[lower]
+    # Only scapy's names have capitals.
+    return next((number for name, number in names.items() if name.lower() == lower), None)
 
 
 def _not_a_number(text: str, numbers: Numbers) -> BadValueError:

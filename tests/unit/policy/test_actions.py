@@ -94,7 +94,7 @@ def test_actions(text: str, actions: tuple[Action, ...]) -> None:
     ("text", "message"),
     [
         ("{log: 1}", "1:7 wrong-type: the number '1': expected true, false, or {prefix: text}"),
-        ("{log: {prefx: a}}", "1:7 missing-key: prefix missing: expected true, false, or {prefix: text}"),
+        ("{log: {prefx: a}}", "1:8 unknown-key: unknown key 'prefx': expected prefix (prefix)"),
         ('{log: {prefix: "a\\n"}}', "1:7 bad-value: prefix 'a\\n': expected at most 128 printable characters"),
         ("{count: 'a b'}", "1:9 bad-value: counter 'a b': expected 1 to 64 letters"),
         ("{mark: -1}", "1:8 out-of-range: mark -1: expected 0 to 4294967295"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qfilter.errors import PolicyError
+from qfilter.policy import covering
 from qfilter.policy.load import loads
 
 HEAD = "version: 1\ndefault: {input: drop, forward: drop}\nsets: {seen: {type: address, dynamic: true}}\n"
@@ -132,6 +133,24 @@ def test_it_is_found_among_many_rules() -> None:
     assert dead(*many, "id: b, match: {saddr: 10.1.2.3, protocol: tcp}, verdict: accept") == [
         "'b' is never reached: 'p.yaml:264' at p.yaml:264:3 decides all its packets"
     ]
+
+
+def test_a_rule_is_compared_with_a_bounded_number_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port ranges that all overlap, of which none lies inside another."""
+    compared = 0
+    compare = covering._Later.is_covered_by
+
+    def counted(later: covering._Later, other: covering._Filed) -> bool:
+        nonlocal compared
+        compared += 1
+        return compare(later, other)
+
+    monkeypatch.setattr(covering._Later, "is_covered_by", counted)
+    rules = [f"match: {{protocol: tcp, dport: {n}-{n + 20_000}}}, verdict: drop" for n in range(1, 601)]
+    assert dead(*rules, "id: b, match: {protocol: tcp, dport: 700}, verdict: accept") == [
+        "'b' is never reached: 'p.yaml:6' at p.yaml:6:3 decides all its packets"
+    ]
+    assert 0 < compared <= 601 * 128
 
 
 def test_inside_a_rule() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 import yaml
@@ -15,9 +16,13 @@ from qfilter.model.hook import Hook
 from qfilter.model.malformed import Malformed
 from qfilter.model.match import Addresses, InSet, Ranges
 from qfilter.model.policy import Backend, Exempt, QueueSettings, SetType, Target
-from qfilter.model.rule import AllOf, FieldTest, Scope
+from qfilter.model.rule import AllOf, Condition, FieldTest, Scope
+from qfilter.model.spans import Pair
 from qfilter.model.verdict import CAUSES, DROP, Decision, Kind, Reason, RejectWith
+from qfilter.policy import comparisons
+from qfilter.policy.contradictions import conjunction
 from qfilter.policy.load import load, loads
+from qfilter.policy.values import Numbers, parse_range
 
 HEAD = "version: 1\ndefault: {input: drop}\n"
 
@@ -345,3 +350,80 @@ def test_ten_thousand_rules() -> None:
     )
     rules = loads(HEAD + "rules:\n" + "".join(lines)).rules
     assert (len(rules), rules[-1].at.line) == (10_000, 10_003)
+
+
+BEHIND = "  - {id: dns, match: {protocol: udp, dport: 53}, verdict: accept}\n"
+LAN = "define: {lan: [192.0.2.0/24]}\n"
+SEEN = "sets: {seen: {type: address, dynamic: true}}\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "rule", "mistake"),
+    [
+        ("", "match: {icmp.typ: echo-request}, verdict: accept", "unknown field 'icmp.typ'"),
+        ("", "match: {saddr: 10.0.0.1/8}, verdict: accept", "prefix '10.0.0.1/8': bits are set behind its length"),
+        ("", "match: , verdict: accept", "nothing: expected a mapping of fields to values"),
+        ("", "match: {sadr: 192.0.2.1}, rules: [{verdict: accept}]", "unknown field 'sadr'"),
+        ("", "hook: inptu, verdict: accept", "'inptu': expected one of prerouting"),
+        ("", "limit: {rat: 1/second}, verdict: accept", "unknown key 'rat'"),
+        ("", "mach: {dport: 1}, verdict: accept", "unknown key 'mach'"),
+        ("", "match: {mark: x}, mark: 1, verdict: repeat", "mark 'x': expected 0 to 4294967295"),
+        (LAN, "match: {sadr: $lan}, verdict: accept", "unknown field 'sadr'"),
+        (LAN, "mach: {saddr: $lan}, verdict: accept", "unknown key 'mach'"),
+        (SEEN, "match: {dport: 1}, add: {set: seen, elemnt: saddr}", "unknown key 'elemnt'"),
+    ],
+)
+def test_one_mistake_is_told_as_one(names: str, rule: str, mistake: str) -> None:
+    (told,) = problems(f"{HEAD}{names}rules:\n  - {{id: ping, {rule}}}\n{BEHIND}")
+    assert f"error: {mistake}" in told
+
+
+@pytest.mark.parametrize("default", ["{inptu: drop, output: drop}", "{input: drp, output: drop}"])
+def test_a_default_that_cannot_be_read_says_nothing_of_rules_and_tests(default: str) -> None:
+    case = "{packet: {hook: input, protocol: udp, dport: 53}, expect: accept, by: d n s}"
+    rule = "  - {id: dns, hook: input, match: {protocol: udp, dport: 53}, verdict: accept}\n"
+    (told,) = problems(f"version: 1\ndefault: {default}\nrules:\n{rule}tests: [{case.replace('d n s', 'dns')}]\n")
+    assert "policy.yaml:2:" in told
+
+
+def test_a_wrong_id_is_one_mistake_though_tests_name_it() -> None:
+    case = "{packet: {hook: input, protocol: udp, dport: 53}, expect: accept, by: d n s}"
+    (told,) = problems(f"{HEAD}rules:\n{BEHIND.replace('dns', 'd n s')}tests: [{case}]\n")
+    assert "'d n s': expected letters, digits, and any of _ . - behind the first" in told
+
+
+def test_a_name_that_nothing_uses_is_told_beside_another_mistake() -> None:
+    told = problems(f"{HEAD}{LAN}rules:\n  - {{match: {{sadr: 192.0.2.1}}, verdict: accept}}\n")
+    assert [each.partition(": error: ")[2].partition(":")[0] for each in told] == [
+        "nothing refers to '$lan'",
+        "unknown field 'sadr'",
+    ]
+
+
+def test_words_of_a_mistake_are_those_of_the_policy() -> None:
+    assert problems("version: 1\ndefault: {input: drop}\non_failure: {error: reject}\n") == [
+        "policy.yaml:3:21: error: 'reject': expected one of accept, drop"
+    ]
+    (told,) = problems(f"{HEAD}rules: [{{match: {{protocol: tpc}}, verdict: accept}}]\n")
+    assert told.endswith("(did you mean 'tcp'?)")
+
+
+def test_a_definition_is_read_once_for_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(text: str, numbers: Numbers) -> Pair:
+        read.append(text)
+        return parse_range(text, numbers)
+
+    monkeypatch.setattr(comparisons, "parse_range", noted)
+    rules = "".join(
+        f"  - {{match: {{saddr: 192.0.2.{n}, dport: $web, sport: [7, $web]}}, count: a}}\n" for n in range(9)
+    )
+    policy = loads(f"{HEAD}define: {{http: [80, 8080], web: [443, $http]}}\nrules:\n{rules}")
+    assert sorted(read) == sorted(["443", "80", "8080"] * 2 + ["7"] * 9)
+    ports = [test.match for rule in policy.rules for test in conjunction(rule.match) if _is_of(test, "dport")]
+    assert ports == [Ranges(((80, 80), (443, 443), (8080, 8080)))] * 9
+
+
+def _is_of(test: Condition, field: str) -> TypeGuard[FieldTest]:
+    return isinstance(test, FieldTest) and test.field == field
