@@ -1,6 +1,7 @@
 //! The judge of a queue: the engine in force, asked by the queue's own thread. Python is not in the way.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -174,9 +175,21 @@ impl PolicyJudge {
         }
     }
 
-    fn change_to(&mut self, in_force: Arc<InForce>) {
+    /// Gives the one before.
+    fn change_to(&mut self, in_force: Arc<InForce>) -> Arc<InForce> {
         self.desk = in_force.desk(self.queue);
-        self.current = in_force;
+        std::mem::replace(&mut self.current, in_force)
+    }
+
+    /// Does something by an engine that may be an older one; the present one is there again after it, after a panic too.
+    fn by<T>(&mut self, in_force: Arc<InForce>, work: impl FnOnce(&mut Self) -> T) -> T {
+        if in_force.number == self.current.number {
+            return work(self);
+        }
+        let present = self.change_to(in_force);
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.change_to(present);
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The kernel's answer to a verdict, recorded where it is worth it.
@@ -237,6 +250,7 @@ impl PolicyJudge {
 impl Judge for PolicyJudge {
     type Suspended = Waits;
     type Answer = Told;
+    type Policy = Arc<InForce>;
 
     fn begin_batch(&mut self) {
         let in_force = self.shared.in_force.load();
@@ -260,6 +274,14 @@ impl Judge for PolicyJudge {
             .engine
             .decide(&view(packet, hwaddr), self.now, &mut self.desk);
         self.goes_on(packet, outcome, "")
+    }
+
+    fn policy(&mut self) -> Arc<InForce> {
+        Arc::clone(&self.current)
+    }
+
+    fn judge_by(&mut self, policy: Arc<InForce>, packet: &Queued<'_>) -> Judged<Waits> {
+        self.by(policy, |judge| judge.judge(packet))
     }
 
     fn flow(&mut self, packet: &Queued<'_>) -> u64 {
@@ -291,20 +313,15 @@ impl Judge for PolicyJudge {
                 waits.in_force.engine.rule_id(waits.suspended.rule)
             ),
         });
-        let present = Arc::clone(&self.current);
-        if present.number != waits.in_force.number {
-            self.change_to(waits.in_force);
-        }
-        let hwaddr = packet.hwaddr.map(|address| spell(address, &mut self.hwaddr));
-        let outcome = self
-            .current
-            .engine
-            .resume(&view(packet, hwaddr), waits.suspended, truth, &mut self.desk);
-        let judged = self.goes_on(packet, outcome, &words);
-        if present.number != self.current.number {
-            self.change_to(present);
-        }
-        judged
+        self.by(waits.in_force, |judge| {
+            let hwaddr = packet.hwaddr.map(|address| spell(address, &mut judge.hwaddr));
+            let packet_seen = view(packet, hwaddr);
+            let outcome = judge
+                .current
+                .engine
+                .resume(&packet_seen, waits.suspended, truth, &mut judge.desk);
+            judge.goes_on(packet, outcome, &words)
+        })
     }
 
     fn fail(&mut self, cause: Cause, packet: Option<&Queued<'_>>, words: &str) -> Final {

@@ -129,7 +129,8 @@ impl Server {
         self.serving.set(serving).map_err(again)
     }
 
-    /// Gives the queues other settings; returns when every packet that was queued before has been judged, or waits.
+    /// Gives the queues other settings; returns when every packet that was copied by those before has been judged, or
+    /// waits.
     fn configure(
         &self,
         py: Python<'_>,
@@ -156,6 +157,9 @@ impl Server {
     }
 
     /// Puts an engine in force from the next batch on; gives its number.
+    ///
+    /// Whatever the queues are asked for after this call, no other engine sees what they copy then: a packet is received
+    /// after it was copied, and the engine in force is looked up after the receive.
     fn replace(&self, engine: PyRef<'_, Engine>) -> PyResult<u64> {
         let number = self.shared.in_force.load().number + 1;
         let in_force = Arc::new(InForce::new(engine.shared(), number));

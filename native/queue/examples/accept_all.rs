@@ -10,9 +10,16 @@ struct Accept;
 impl Judge for Accept {
     type Suspended = ();
     type Answer = ();
+    type Policy = ();
 
     fn judge(&mut self, _: &Queued<'_>) -> Judged<()> {
         Judged::Final(Final::ACCEPT)
+    }
+
+    fn policy(&mut self) {}
+
+    fn judge_by(&mut self, (): (), packet: &Queued<'_>) -> Judged<()> {
+        self.judge(packet)
     }
 
     fn flow(&mut self, _: &Queued<'_>) -> u64 {

@@ -44,9 +44,13 @@ impl<J: Judge> Serving<J> {
             let decided = self.judge.fail(Cause::Overload, Some(packet), NO_ROOM);
             return self.decide(place, decided);
         }
+        let policy = match self.judge.policy(packet) {
+            Ok(policy) => policy,
+            Err(decided) => return self.decide(place, decided),
+        };
         self.planner.wait(place);
         let held = self.held(place, flow, datagram, names);
-        self.waiting.stand_behind(held);
+        self.waiting.stand_behind(held, policy);
     }
 
     fn held(&self, place: Place, flow: u64, datagram: &[u8], names: &Known) -> Held {
@@ -95,11 +99,12 @@ impl<J: Judge> Serving<J> {
         });
     }
 
-    /// Judges a packet that waited, by `judge`, and when that decides it, those behind it until one waits.
+    /// Judges a packet that waited, by `judge`, and when that decides it, those behind it until one waits: each by what
+    /// was in force when it came.
     fn look_again(&mut self, held: Held, judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>) {
         let mut next = self.look_at(held, judge);
-        while let Some(held) = next {
-            next = self.look_at(held, |serving, packet| serving.judge.judge(packet));
+        while let Some((held, policy)) = next {
+            next = self.look_at(held, |serving, packet| serving.judge.judge_by(policy, packet));
         }
     }
 
@@ -108,7 +113,7 @@ impl<J: Judge> Serving<J> {
         &mut self,
         held: Held,
         judge: impl FnOnce(&mut Self, &Queued<'_>) -> Judged<J::Suspended>,
-    ) -> Option<Held> {
+    ) -> Option<(Held, J::Policy)> {
         match self.judge_held(&held, judge) {
             Ok((ticket, suspended)) => {
                 self.waiting.ask(ticket, held, suspended);

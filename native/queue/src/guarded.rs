@@ -38,6 +38,17 @@ impl<J: Judge> Guarded<J> {
         judged.unwrap_or_else(|words| Judged::Final(self.fail(Cause::Error, Some(packet), &words)))
     }
 
+    /// See [`Judge::judge_by`].
+    pub fn judge_by(&mut self, policy: J::Policy, packet: &Queued<'_>) -> Judged<J::Suspended> {
+        let judged = self.call(|judge| judge.judge_by(policy, packet));
+        judged.unwrap_or_else(|words| Judged::Final(self.fail(Cause::Error, Some(packet), &words)))
+    }
+
+    pub fn policy(&mut self, packet: &Queued<'_>) -> Result<J::Policy, Final> {
+        let policy = self.call(J::policy);
+        policy.map_err(|words| self.fail(Cause::Error, Some(packet), &words))
+    }
+
     pub fn flow(&mut self, packet: &Queued<'_>) -> Result<u64, Final> {
         let flow = self.call(|judge| judge.flow(packet));
         flow.map_err(|words| self.fail(Cause::Error, Some(packet), &words))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::changes::Change;
 use crate::counters::{Counters, Snapshot};
@@ -14,7 +15,7 @@ use crate::error::{OpenError, QueueError};
 use crate::guarded::{Guarded, words_of};
 use crate::judge::{Judge, Ticket};
 use crate::links::Links;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, WAKE};
 use crate::netlink::{Writer, messages};
 use crate::nfqueue::{COPY_LIMIT, Config, bind, change as change_to, flag, greet, probe};
 use crate::serve::Serving;
@@ -294,10 +295,11 @@ impl<A> Handle<A> {
         Ok(self.shared.mailbox.wake()?)
     }
 
-    /// Gives the queue other settings, and returns when every packet that was queued before has been judged, or waits.
+    /// Gives the queue other settings, and returns when every packet that was copied by those before has been judged, or
+    /// waits.
     ///
     /// # Errors
-    /// What the kernel refuses, or that it did not answer; the queue may have some of the settings then.
+    /// What the kernel refuses, or that it did not answer; the queue may have the settings then.
     pub fn change(&self, change: Change) -> Result<(), OpenError> {
         let shared = &self.shared;
         let Change {
@@ -329,11 +331,20 @@ impl<A> Handle<A> {
             flags,
         };
         let request = |sequence| {
+            if shared.ended.get().is_some() {
+                return Err(Errno::SHUTDOWN);
+            }
             let mut request = Writer::default();
             change_to(&mut request, shared.number, sequence, config);
             shared.mailbox.socket.send(request.bytes())
         };
-        let made = shared.mailbox.requests.make(request);
+        let made = request(WAKE).map_err(io::Error::from).and_then(|()| {
+            // nfqnl_enqueue_packet copies before it takes the queue's lock: a packet that was copied as before may still
+            // come behind an answer. It is in an RCU section until it is on the socket, and this waits for the end of
+            // all. Where a kernel cannot (nohz_full), those few instructions remain.
+            let _ = membarrier(MembarrierCommand::Global);
+            shared.mailbox.requests.make(request)
+        });
         let made = made.and_then(|()| Ok(shared.mailbox.change(change)?));
         made.map_err(|error| OpenError::refused(format!("configure queue {}", shared.number), error))
     }

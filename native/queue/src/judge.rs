@@ -109,6 +109,8 @@ pub trait Judge: Send + 'static {
     type Suspended: Send + 'static;
     /// What [`crate::Answers`] brings for a ticket.
     type Answer: Send + 'static;
+    /// Whatever judges the packets of one batch: the policy that is in force then.
+    type Policy: Send + 'static;
 
     /// Before the packets of one receive, and the answers that came meanwhile: the place to load the policy in force
     /// and to look at the clock.
@@ -117,6 +119,12 @@ pub trait Judge: Send + 'static {
     /// A packet's verdict. It is IP of the family that `payload`'s first half byte says unless that is empty, and
     /// `hook` is 0 to 4; everything else is the sender's word.
     fn judge(&mut self, packet: &Queued<'_>) -> Judged<Self::Suspended>;
+
+    /// What `judge` judges by in this batch; asked for a packet that is to be judged later, behind one that waits.
+    fn policy(&mut self) -> Self::Policy;
+
+    /// The same as `judge`, by what was in force when the packet came: how much of it was copied is that one's wish.
+    fn judge_by(&mut self, policy: Self::Policy, packet: &Queued<'_>) -> Judged<Self::Suspended>;
 
     /// A number that the packets of one flow share, in both directions if answers may depend on both. While a packet
     /// waits, younger ones with its number are kept behind it, and judged in order after it; flows that share a

@@ -26,7 +26,7 @@ pub(crate) struct Serving<J: Judge> {
     pub counters: Arc<Counters>,
     pub judge: Guarded<J>,
     pub planner: Planner,
-    pub waiting: Waiting<J::Suspended>,
+    pub waiting: Waiting<J::Suspended, J::Policy>,
     pub stop: Option<Stop>,
 }
 

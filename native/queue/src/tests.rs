@@ -47,6 +47,7 @@ impl Scripted {
 impl Judge for Scripted {
     type Suspended = u8;
     type Answer = u8;
+    type Policy = usize;
 
     fn begin_batch(&mut self) {
         let in_trouble = self.0.lock().unwrap().last().is_some_and(|line| line == "trouble");
@@ -55,6 +56,16 @@ impl Judge for Scripted {
 
     fn judge(&mut self, packet: &Queued<'_>) -> Judged<u8> {
         self.write(format!("judge {}", packet.id));
+        scripted(packet.payload[1])
+    }
+
+    fn policy(&mut self) -> usize {
+        let log = self.0.lock().unwrap();
+        log.iter().filter(|line| *line == "another policy").count()
+    }
+
+    fn judge_by(&mut self, policy: usize, packet: &Queued<'_>) -> Judged<u8> {
+        self.write(format!("judge {} by {policy}", packet.id));
         scripted(packet.payload[1])
     }
 
@@ -362,10 +373,32 @@ fn what_stands_behind_is_overdue_no_sooner_than_the_first_of_its_flow() {
     assert_eq!(
         scene.log(),
         [
-            "judge 1", "ask 1 1", "resume 1", "judge 2", "ask 2 4", "resume 2", "judge 3"
+            "judge 1",
+            "ask 1 1",
+            "resume 1",
+            "judge 2 by 0",
+            "ask 2 4",
+            "resume 2",
+            "judge 3 by 0"
         ]
     );
     assert_eq!(scene.flush(), [(3, 2, 0), (1, 3, 1)]);
+}
+
+#[test]
+fn what_stands_behind_is_judged_by_what_was_in_force_when_it_came() {
+    let mut scene = Scene::new(Settings::new(QUEUE));
+    scene.take(&packet(&sent(1), b'w', 7));
+    scene.take(&packet(&sent(2), b'a', 7));
+    scene.log.lock().unwrap().push("another policy".to_owned());
+    scene.take(&packet(&sent(3), b'd', 7));
+    scene.answer(1, b'a');
+    assert_eq!(
+        scene.log()[3..],
+        ["resume 1", "judge 2 by 0", "judge 3 by 1"],
+        "in the order of arrival"
+    );
+    assert_eq!(scene.flush(), [(3, 2, 1), (1, 3, 0)]);
 }
 
 #[derive(Clone, Debug)]

@@ -19,24 +19,26 @@ pub(crate) struct Held {
     pub names: Known,
 }
 
-enum State<S> {
+enum State<S, P> {
     Asked(S),
-    Behind,
+    Behind(P),
 }
 
 /// A bounded room. Of each flow the oldest packet has been asked about, the others stand behind it.
 ///
 /// A packet that was taken out to be decided keeps its flow busy until [`Waiting::next`] or [`Waiting::ask`].
-pub(crate) struct Waiting<S> {
+///
+/// `S` is what the judge goes on with, `P` what it is to judge a packet by that stands behind.
+pub(crate) struct Waiting<S, P> {
     capacity: usize,
     tickets: u64,
-    packets: HashMap<Ticket, (Held, State<S>)>,
+    packets: HashMap<Ticket, (Held, State<S, P>)>,
     flows: HashMap<u64, VecDeque<Ticket>>,
     // Only of the packets that were asked about: whoever stands behind one of them came later.
     deadlines: BTreeSet<(Instant, Ticket)>,
 }
 
-impl<S> Waiting<S> {
+impl<S, P> Waiting<S, P> {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -88,10 +90,10 @@ impl<S> Waiting<S> {
     }
 
     /// A packet waits behind the others of its flow.
-    pub fn stand_behind(&mut self, held: Held) {
+    pub fn stand_behind(&mut self, held: Held, policy: P) {
         let ticket = self.ticket();
         self.flows.entry(held.flow).or_default().push_back(ticket);
-        self.packets.insert(ticket, (held, State::Behind));
+        self.packets.insert(ticket, (held, State::Behind(policy)));
     }
 
     /// The packet that was asked about with that ticket; `None` when it waits no more.
@@ -111,14 +113,17 @@ impl<S> Waiting<S> {
     }
 
     /// The flow's first packet is decided: out with it, and out with the one behind it, which is to be decided now.
-    pub fn next(&mut self, flow: u64) -> Option<Held> {
+    pub fn next(&mut self, flow: u64) -> Option<(Held, P)> {
         let others = self.flows.get_mut(&flow)?;
         others.pop_front();
         let Some(ticket) = others.front() else {
             self.flows.remove(&flow);
             return None;
         };
-        self.packets.remove(ticket).map(|(held, _)| held)
+        match self.packets.remove(ticket)? {
+            (held, State::Behind(policy)) => Some((held, policy)),
+            (_, State::Asked(_)) => unreachable!("only the first of a flow was asked about"),
+        }
     }
 
     /// When the next packet has waited long enough.
@@ -150,7 +155,7 @@ mod tests {
     use crate::verdicts::Planner;
 
     struct Scene {
-        waiting: Waiting<&'static str>,
+        waiting: Waiting<&'static str, u8>,
         planner: Planner,
         start: Instant,
     }
@@ -196,7 +201,7 @@ mod tests {
         let first = scene.ask(1, 7);
         for later in [2, 3] {
             let held = scene.held(later, 7);
-            scene.waiting.stand_behind(held);
+            scene.waiting.stand_behind(held, later);
         }
         assert_eq!(
             (scene.waiting.len(), scene.waiting.is_busy(7), scene.waiting.is_busy(8)),
@@ -205,9 +210,10 @@ mod tests {
         assert!(scene.waiting.take(first).is_some_and(|(_, state)| state == "asked"));
         assert!(scene.waiting.take(first).is_none(), "an answer that comes twice");
         assert!(scene.waiting.is_busy(7), "while it is judged");
-        assert_eq!(id(scene.waiting.next(7)), Some(2));
-        assert_eq!(id(scene.waiting.next(7)), Some(3));
-        assert_eq!(id(scene.waiting.next(7)), None);
+        for expected in [Some((2, 2)), Some((3, 3)), None] {
+            let next = scene.waiting.next(7).map(|(held, policy)| (held.datagram[0], policy));
+            assert_eq!(next, expected, "each with what it is to be judged by");
+        }
         assert!(scene.waiting.is_empty() && !scene.waiting.is_busy(7) && scene.waiting.next_deadline().is_none());
     }
 
@@ -216,7 +222,7 @@ mod tests {
         let mut scene = Scene::new(9);
         let first = scene.ask(1, 7);
         let behind = scene.held(2, 7);
-        scene.waiting.stand_behind(behind);
+        scene.waiting.stand_behind(behind, 0);
         let (held, _) = scene.waiting.take(first).unwrap();
         let second = scene.waiting.ticket();
         scene.waiting.ask(second, held, "asked again");
@@ -227,7 +233,7 @@ mod tests {
                 .take(second)
                 .is_some_and(|(_, state)| state == "asked again")
         );
-        assert_eq!(id(scene.waiting.next(7)), Some(2));
+        assert_eq!(id(scene.waiting.next(7).map(|(held, _)| held)), Some(2));
     }
 
     #[test]
@@ -235,7 +241,7 @@ mod tests {
         let mut scene = Scene::new(9);
         scene.ask(1, 7);
         let behind = scene.held(2, 7);
-        scene.waiting.stand_behind(behind);
+        scene.waiting.stand_behind(behind, 0);
         assert!(scene.waiting.take(Ticket(2)).is_none());
         assert_eq!(scene.waiting.len(), 2);
     }

@@ -12,6 +12,7 @@ struct Telling(Sender<String>);
 impl Judge for Telling {
     type Suspended = ();
     type Answer = ();
+    type Policy = ();
 
     fn judge(&mut self, packet: &Queued<'_>) -> Judged<()> {
         let name = |name: Option<&[u8]>| String::from_utf8_lossy(name.unwrap_or(b"-")).into_owned();
@@ -28,6 +29,14 @@ impl Judge for Telling {
         );
         self.0.send(told).unwrap();
         Judged::Final(Final::ACCEPT)
+    }
+
+    fn policy(&mut self) {
+        unreachable!("nothing waits")
+    }
+
+    fn judge_by(&mut self, (): (), _: &Queued<'_>) -> Judged<()> {
+        unreachable!("nothing waits")
     }
 
     fn flow(&mut self, _: &Queued<'_>) -> u64 {

@@ -69,11 +69,18 @@ fn decided(text: &str) -> Judged<()> {
 impl Judge for Obedient {
     type Suspended = ();
     type Answer = String;
+    type Policy = ();
 
     fn judge(&mut self, packet: &Queued<'_>) -> Judged<()> {
         let text = text(packet);
         self.write(format!("judge {text}"));
         decided(&text)
+    }
+
+    fn policy(&mut self) {}
+
+    fn judge_by(&mut self, (): (), packet: &Queued<'_>) -> Judged<()> {
+        self.judge(packet)
     }
 
     fn flow(&mut self, packet: &Queued<'_>) -> u64 {

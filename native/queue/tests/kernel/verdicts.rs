@@ -100,9 +100,18 @@ struct Elsewhere;
 impl Judge for Elsewhere {
     type Suspended = ();
     type Answer = ();
+    type Policy = ();
 
     fn judge(&mut self, _: &Queued<'_>) -> Judged<()> {
         Judged::Final(Final::ACCEPT)
+    }
+
+    fn policy(&mut self) {
+        unreachable!("nothing waits")
+    }
+
+    fn judge_by(&mut self, (): (), _: &Queued<'_>) -> Judged<()> {
+        unreachable!("nothing waits")
     }
 
     fn flow(&mut self, _: &Queued<'_>) -> u64 {
