@@ -1,8 +1,10 @@
-"""`qfilter status`: what is installed, who holds the queues, and how they fare."""
+"""`qfilter status`: what is in force, what is installed, who holds the queues, and how they fare."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -12,10 +14,11 @@ from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_json
 from qfilter.control.client import ControlClient
 from qfilter.control.messages import Status as Service
+from qfilter.control.place import default_path
 from qfilter.daemon import prepare
 from qfilter.errors import ControlError, PrivilegeError
 from qfilter.events.line import in_force
-from qfilter.model.policy import Backend
+from qfilter.model.policy import Backend, Policy
 from qfilter.netlink.queues import BoundQueue, bound_queues, holder
 from qfilter.policy.load import load
 
@@ -34,15 +37,18 @@ def command(
 ) -> None:
     """Show what is in force, qfilter's kernel rules and every bound queue.
 
-    With POLICY, tell what the kernel rules differ in from it; exit code 1 if any.
-
-    Rules whose queue nobody holds differ too.
+    Exit code 1 when something differs: rules whose queue nobody holds, a service that does not answer; with POLICY also
+    the policy in force, and the kernel rules.
     """
-    kernel = None if policy is None else prepare(load(policy), backend=backend).kernel
-    found = firewall.status(kernel)
-    queues = bound_queues()
-    status = _with_unheld(found, queues, differs=kernel is not None)
+    wanted = None if policy is None else load(policy)
     service = _ask(control)
+    found, queues = firewall.status(), bound_queues()
+    differences = [
+        *_of_service(service, wanted, Path(control) if control else None),
+        *(() if wanted is None else _of_rules(wanted, backend, found, service)),
+        *firewall.unheld(firewall.feeds(found.found), queues),
+    ]
+    status = replace(found, differences=tuple(differences))
     if form == "json":
         answer = None if isinstance(service, str) else _service_as_dict(service)
         write_json({"service": answer, **_as_dict(status, queues)})
@@ -80,12 +86,36 @@ def _service_as_dict(service: Service) -> dict[str, object]:
     }
 
 
-def _with_unheld(status: firewall.Status, queues: dict[int, BoundQueue], *, differs: bool) -> firewall.Status:
-    """With what becomes of packets whose queue nobody holds: a difference where there is a policy to serve."""
-    lines = tuple(firewall.unheld(firewall.feeds(status.found), queues))
-    if differs:
-        return replace(status, differences=(*status.differences, *lines))
-    return replace(status, remarks=(*status.remarks, *lines))
+def _of_service(service: Service | str, wanted: Policy | None, control: Path | None) -> Iterator[str]:
+    """Where no service was asked for and none has left a socket, none is missing."""
+    if isinstance(service, Service):
+        if wanted is not None and wanted.digest != service.digest:
+            yield (
+                f"the policy in force is another one (digest {service.digest[:12]}, expected {wanted.digest[:12]}), "
+                f"since {service.since}: qfilter reload {wanted.path}"
+            )
+    elif wanted is not None:
+        yield f"no service says that {wanted.path} is in force"
+    elif control is not None or default_path().exists():
+        yield "the service does not answer"
+
+
+def _of_rules(
+    policy: Policy, backend: Backend | None, found: firewall.Status, service: Service | str
+) -> tuple[str, ...]:
+    """Compared by the tool that was asked for, or that the policy names, or else by the one that was taken before."""
+    if backend is None and policy.queue.backend is Backend.AUTO:
+        backend = _taken(found, service)
+    kernel = prepare(policy, backend=backend).kernel
+    return firewall.differences(kernel, found.found)
+
+
+def _taken(found: firewall.Status, service: Service | str) -> Backend | None:
+    """The tool of the service, or the only one whose rules stand."""
+    if isinstance(service, Service) and service.in_force["backend"] is not None:
+        return Backend(str(service.in_force["backend"]))
+    standing = {ruleset.backend for ruleset, state in found.found.states.items() if state.chains}
+    return standing.pop() if len(standing) == 1 else None
 
 
 def _tell(status: firewall.Status, queues: dict[int, BoundQueue]) -> None:
