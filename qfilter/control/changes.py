@@ -34,6 +34,8 @@ def needs_restart(old: Plan, new: Plan) -> tuple[Diagnostic, ...]:
         "queue.target": (before.target.value, after.target.value),
         "queue.backend": (before.backend.value, after.backend.value),
     }
+    if old.ip_queue:
+        held["queue.copy_range"] = (f"{old.copy_range}", f"{new.copy_range}")
     if old.mark_mask and new.mark_mask:  # packets are on their way with the old bits
         held["queue.mark_mask"] = (f"{old.mark_mask:#x}", f"{new.mark_mask:#x}")
     return tuple(
@@ -59,6 +61,27 @@ def first_step(old: KernelRules, new: KernelRules) -> KernelRules:
         hooks=tuple(hook for hook in new.hooks if hook in old.hooks),
         mark_mask=new.mark_mask or old.mark_mask,
         rejects=tuple(answer for answer in RejectWith if answer in answers),
+    )
+
+
+def between(old: Plan, new: Plan) -> Plan:
+    """What is asked of the queues between two policies: packets that it copies may be judged by either."""
+    before, after = old.policy.queue, new.policy.queue
+    buffers = (before.socket_buffer, after.socket_buffer)
+    settings = replace(
+        after,
+        length=max(before.length, after.length),
+        socket_buffer=None if None in buffers else max(filter(None, buffers)),
+        # Of who waits; for the new policy nobody does so far.
+        deadline=before.deadline,
+    )
+    return replace(
+        new,
+        policy=replace(new.policy, queue=settings),
+        copy_range=max(old.copy_range, new.copy_range),
+        conntrack=old.conntrack or new.conntrack,
+        # What finds the queue full meets no policy at all, so both must let it through.
+        fail_open=old.fail_open and new.fail_open,
     )
 
 

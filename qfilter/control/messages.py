@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Protocol
@@ -204,8 +204,11 @@ Answer = Refused | Reloaded | Status | Stats | Sets | Elements | Changed
 class Controlled(Protocol):
     """A service as the control server sees it: any method may be called from the server's thread. Errors are values."""
 
-    def reload(self, path: str | None) -> Reloaded | Refused:
-        """Put the policy of a file in force, or the present one's file again; when that fails nothing changes."""
+    def ask_reload(self, path: str | None, tell: Callable[[Reloaded | Refused], None]) -> None:
+        """Put the policy of a file in force, or the present one's file again; when that fails nothing changes.
+
+        That takes long: `tell` is told in another thread how it ended, perhaps twice. Reloads come one after the other.
+        """
 
     def status(self) -> Status:
         """What is in force."""

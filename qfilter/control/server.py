@@ -1,4 +1,4 @@
-"""The socket's server: a thread that answers one request after another, and that no client can hold up.
+"""The socket's server: a thread that answers one request after another, and that no client and no reload can hold up.
 
 Everything it does with a client is non-blocking and has an end: a client that sends nothing, half a request or garbage,
 or that does not read, loses its connection, and when there are too many, the one that was silent longest does.
@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 
 from qfilter.control.codec import MAX_REQUEST, decode_request, encode_answer
 from qfilter.control.messages import (
@@ -28,6 +30,7 @@ from qfilter.control.messages import (
     GetStatus,
     Refused,
     Reload,
+    Reloaded,
     Request,
 )
 from qfilter.control.place import trusted
@@ -39,6 +42,7 @@ PATIENCE = 5.0
 PAGE = 1_000
 """Elements of a set in one answer: the work between two looks at the other clients."""
 
+_STOPS = Refused(problem="the service stops: nothing was changed")
 _PIECE = 1 << 16
 _RETRY = 0.1
 """Seconds until the next try after no descriptor was left for a connection."""
@@ -55,22 +59,34 @@ class ControlServer:
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = False
+        self._told: SimpleQueue[tuple[_Client, Answer]] = SimpleQueue()
+        """Answers that came from other threads, and for whom."""
+        self._waking = threading.Lock()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(listener, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="qfilter-control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Ends after the request that is being answered. A second call does nothing."""
+        """Ends after the request that is being answered. Who waits for a reload is told that it will not come.
+
+        A second call does nothing.
+        """
         if self._closing:
             return
         self._closing = True
         os.eventfd_write(self._wake, 1)
         self._thread.join()
+        self._take_told()
+        for client in tuple(self._clients.values()):
+            if client.is_waiting:
+                self._go_on(client, _STOPS)
         for client in tuple(self._clients.values()):
             self._drop(client)
         self._selector.close()
-        os.close(self._wake)
+        with self._waking:
+            os.close(self._wake)
+            self._wake = -1
 
     def _run(self) -> None:
         while not self._closing:
@@ -79,6 +95,9 @@ class ControlServer:
                     self._serve(key.data, events)
                 elif key.fileobj is self._listener:
                     self._accept()
+                elif not self._closing:
+                    os.eventfd_read(self._wake)
+                    self._take_told()
             self._expire()
 
     def _accept(self) -> None:
@@ -94,7 +113,7 @@ class ControlServer:
             connection.close()
             return
         if len(self._clients) >= MAX_CLIENTS:
-            self._drop(min(self._clients.values(), key=lambda client: client.since))
+            self._drop(min(self._clients.values(), key=lambda client: (client.is_waiting, client.since)))
         client = _Client(connection, time.monotonic())
         self._clients[connection.fileno()] = client
         self._selector.register(connection, selectors.EVENT_READ, client)
@@ -106,42 +125,69 @@ class ControlServer:
         try:
             if events & selectors.EVENT_READ:
                 client.receive()
-            client.go_on(self._answers)
+            client.go_on(partial(self._answers, client))
         except (OSError, EOFError):
             self._drop(client)
             return
         spent = time.monotonic() - began
         for each in self._clients.values():  # what a request takes is not the others' time
             each.since += spent
+        self._watch(client)
+
+    def _watch(self, client: _Client) -> None:
+        """One that waits for an answer from elsewhere is not looked at before that is here."""
+        registered = client.connection in self._selector.get_map()
+        if client.is_waiting:
+            if registered:
+                self._selector.unregister(client.connection)
+            return
         wanted = selectors.EVENT_WRITE if client.has_work else selectors.EVENT_READ
-        self._selector.modify(client.connection, wanted, client)
+        (self._selector.modify if registered else self._selector.register)(client.connection, wanted, client)
 
     def _expire(self) -> None:
         now = time.monotonic()
         for client in tuple(self._clients.values()):
-            if now - client.since >= self._patience:
+            if not client.is_waiting and now - client.since >= self._patience:
                 self._drop(client)
 
     def _drop(self, client: _Client) -> None:
         del self._clients[client.connection.fileno()]
-        self._selector.unregister(client.connection)
+        if client.connection in self._selector.get_map():
+            self._selector.unregister(client.connection)
         client.connection.close()
 
-    def _answers(self, line: bytes) -> Iterator[bytes]:
-        """The lines of an answer. Never raises."""
-        try:
-            for answer in self._asked(decode_request(line)):
-                yield encode_answer(answer)
-        except ControlError as error:
-            yield encode_answer(Refused(problem=str(error)))
-        except Exception as fault:  # noqa: BLE001 - whoever asked is told, and the next one is answered
-            yield encode_answer(Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}"))
+    def _tell(self, client: _Client, answer: Reloaded | Refused) -> None:
+        """In any thread."""
+        self._told.put((client, answer))
+        with self._waking:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
-    def _asked(self, request: Request) -> Iterator[Answer]:
+    def _take_told(self) -> None:
+        while True:
+            try:
+                client, answer = self._told.get_nowait()
+            except Empty:
+                return
+            # It may have been dropped meanwhile, or told before.
+            if client.is_waiting and client.connection.fileno() >= 0:
+                self._go_on(client, answer)
+
+    def _go_on(self, client: _Client, answer: Answer) -> None:
+        """The answer that a client waits for is here."""
+        client.answer(_encoded(lambda: iter((answer,))))
+        self._serve(client, 0)
+
+    def _answers(self, client: _Client, line: bytes) -> Iterator[bytes]:
+        """The lines of an answer, none when it comes later. Never raises."""
+        return _encoded(lambda: self._asked(client, decode_request(line)))
+
+    def _asked(self, client: _Client, request: Request) -> Iterator[Answer]:
         service = self._controlled
         match request:
             case Reload(path=path):
-                yield service.reload(path)
+                service.ask_reload(path, partial(self._tell, client))
+                client.is_waiting = True
             case GetStatus():
                 yield service.status()
             case GetStats():
@@ -156,6 +202,16 @@ class ControlServer:
                     yield from _pages(found)
             case ChangeSet():
                 yield service.change_set(request)
+
+
+def _encoded(answers: Callable[[], Iterator[Answer]]) -> Iterator[bytes]:
+    try:
+        for answer in answers():
+            yield encode_answer(answer)
+    except ControlError as error:
+        yield encode_answer(Refused(problem=str(error)))
+    except Exception as fault:  # noqa: BLE001 - whoever asked is told, and the next one is answered
+        yield encode_answer(Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}"))
 
 
 def _pages(elements: Iterator[ElementState]) -> Iterator[Elements]:
@@ -176,6 +232,8 @@ class _Client:
         self.since = now
         """Since when this client could have done what we wait for."""
         self._received = bytearray()
+        self.is_waiting = False
+        """For an answer that another thread will tell."""
         self._lines: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
         self._is_last = False
@@ -193,6 +251,12 @@ class _Client:
                 raise EOFError
             self._received += piece
 
+    def answer(self, lines: Iterator[bytes]) -> None:
+        """What it waited for."""
+        self.is_waiting = False
+        self._lines = lines
+        self.since = time.monotonic()
+
     def go_on(self, answers: Callable[[bytes], Iterator[bytes]]) -> None:
         """Begin with the next request, or write one more part of the answer. OSError, EOFError: it is over."""
         if self._lines is None:
@@ -203,6 +267,9 @@ class _Client:
         if not self._rest:
             self._rest = memoryview(next(self._lines, b""))
         if not self._rest:
+            if self.is_waiting:
+                self._lines = None
+                return
             if self._is_last:
                 raise EOFError
             self._lines = None

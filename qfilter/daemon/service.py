@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from qfilter import firewall
 from qfilter.control import live
-from qfilter.control.changes import changes, first_step, needs_restart
+from qfilter.control.changes import between, changes, first_step, needs_restart
 from qfilter.control.heritage import kept_flows
 from qfilter.control.messages import Changed, ChangeSet, ElementState, Refused, Reloaded, Sets, Stats, Status
 from qfilter.control.orders import Orders
@@ -32,6 +33,7 @@ from qfilter.daemon.preparing import EngineName, engine_maker, prepare
 from qfilter.daemon.recorder import Recorder
 from qfilter.daemon.serving import Serving
 from qfilter.daemon.threads import open_serving
+from qfilter.engine.base import Engine
 from qfilter.errors import ControlError, FirewallError, PolicyError, QFilterError
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import EventType, rfc3339
@@ -41,8 +43,22 @@ from qfilter.model.report import Report
 from qfilter.policy.load import load
 from qfilter.queues.base import CountedQueue
 
+_STOPS = "the service stops: nothing was changed"
 _MOST_PROBLEMS = 20
 """Of a refused policy, on standard error and in its event; who asked is told all."""
+
+
+_Done = TypeVar("_Done")
+
+
+@dataclass(frozen=True)
+class _Reload:
+    """A reload that somebody wants."""
+
+    path: str | None = None
+    """None is the file in force."""
+    tell: Callable[[Reloaded | Refused], None] | None = None
+    """Who waits for its end."""
 
 
 class Service:
@@ -76,14 +92,18 @@ class Service:
         give_back()
         self._serving: Serving | None = None
         self._losses: LossWatch | None = None
+        # Of who brings another policy in, from its kernel rules on: a stop waits for that, and for nothing before.
+        self._bringing = threading.Lock()
+        # The engine in force and its sets: never held while anything is waited for.
         self._changing = threading.Lock()
         # Not an Event: its lock may be held by the very thread that a signal interrupts.
         self._ended: SimpleQueue[None] = SimpleQueue()
+        self._ending = False
         self._failure: BaseException | None = None
         self._draining = False
         self._installed: KernelRules | None = None
         self._watch: firewall.Watch | None = None
-        self._reloads: Orders | None = None
+        self._reloads: Orders[_Reload] | None = None
         self._started = self._since = 0.0
         self._undo = ExitStack()
 
@@ -105,10 +125,11 @@ class Service:
                 self._watch = self._start_watch(self.plan.kernel)
                 undo.callback(self._close_watch)
             self._started = self._since = time.time()
-            self._reloads = Orders(self.reload, name="qfilter-reload")
+            self._reloads = Orders(self._reload, name="qfilter-reload")
             undo.callback(self._reloads.close)
             if listener is not None:
                 undo.callback(ControlServer(listener, self).close)
+            undo.callback(self._finish_reload)
             self._undo = undo.pop_all()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -135,6 +156,7 @@ class Service:
 
     def stop(self) -> None:
         """Ask `wait` to return. Safe in a signal handler."""
+        self._ending = True
         self._ended.put(None)
 
     def repair(self) -> None:
@@ -148,7 +170,7 @@ class Service:
         Safe in a signal handler.
         """
         if self._reloads is not None:
-            self._reloads.give()
+            self._reloads.give(_Reload())
 
     def reload(self, path: str | None = None) -> Reloaded | Refused:
         """Put the policy of a file in force, or the present one's file again, between two packets.
@@ -156,18 +178,17 @@ class Service:
         A policy that does not load, fails its own tests, does not compile or needs a restart changes nothing. Dynamic
         sets, limits, counters and flows go on by name, see `control.heritage` for flows. Never raises.
         """
-        with self._changing:
-            file = self.plan.policy.path if path is None else path
-            try:
-                outcome = self._reload(file)
-            except PolicyError as error:
-                outcome = Refused(problem="", diagnostics=error.diagnostics)
-            except (QFilterError, OSError) as error:
-                outcome = Refused(problem=str(error))
-            except Exception as fault:  # noqa: BLE001 - the next one may succeed
-                outcome = Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}")
-            self._tell_reload(file, outcome)
-        return outcome
+        told: SimpleQueue[Reloaded | Refused] = SimpleQueue()
+        self.ask_reload(path, told.put)
+        return told.get()
+
+    def ask_reload(self, path: str | None, tell: Callable[[Reloaded | Refused], None]) -> None:
+        """The same; `tell` is told the end of it, in another thread. Reloads come one after the other, in order."""
+        wanted = _Reload(path, tell)
+        if self._reloads is None:
+            self._reload(wanted)
+        else:
+            self._reloads.give(wanted)
 
     def status(self) -> Status:
         """What is in force."""
@@ -267,15 +288,60 @@ class Service:
     def _held(self) -> AbstractContextManager[None]:
         return nullcontext() if self._serving is None else self._serving.held()
 
-    def _reload(self, file: str) -> Reloaded | Refused:
-        before = self.plan
-        kernel = before.kernel
+    def _reload(self, wanted: _Reload) -> None:
+        """By who does the orders. Raises nothing."""
+        if self._is_ending():
+            # At once, for it may be in a signal handler.
+            return _tell(wanted, Refused(problem=_STOPS))
+        file = self.plan.policy.path if wanted.path is None else wanted.path
+        found = _outcome(lambda: self._prepare(file))
+        with self._bringing:
+            if self._is_ending():
+                return _tell(wanted, Refused(problem=_STOPS))
+            before = self.plan
+            outcome = found if isinstance(found, Refused) else _outcome(lambda: self._replace(*found))
+            self._tell_reload(file, outcome, same=self.plan is before)
+            return _tell(wanted, outcome)
+
+    def _finish_reload(self) -> None:
+        """What is being brought in is in after this call, and nothing is brought in any more."""
+        self._ending = True
+        with self._bringing:
+            pass
+
+    def _prepare(self, file: str) -> tuple[Plan, Engine]:
+        """All that takes long. Changes nothing; once a stop was asked for, it is given up at the next step."""
+        kernel = self.plan.kernel
         backend = None if kernel is None else kernel.backend
-        plan = prepare(load(file), install=kernel is not None, backend=backend, engine=self._engine_name)
-        if problems := needs_restart(before, plan):
-            return Refused(problem="", diagnostics=problems)
-        self._replace(plan)
-        policy = plan.policy
+        policy = load(file)
+        self._go_on()
+        plan = prepare(policy, install=kernel is not None, backend=backend, engine=self._engine_name)
+        if problems := needs_restart(self.plan, plan):
+            raise PolicyError(problems)
+        self._go_on()
+        return plan, engine_maker(self._engine_name, policy)(None)
+
+    def _is_ending(self) -> bool:
+        return self._ending
+
+    def _go_on(self) -> None:
+        if self._is_ending():
+            raise ControlError(_STOPS)
+
+    def _replace(self, plan: Plan, engine: Engine) -> Reloaded:
+        """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
+        before, policy = self.plan, plan.policy
+        with self._unwatched(watched=plan.kernel == before.kernel):
+            try:
+                self._bring_in(plan, engine)
+            except Exception as error:
+                try:
+                    self._bring_back(before)
+                except QFilterError as worse:
+                    judges = "old" if self.plan is before else "new"
+                    words = f"{error}\nthe {judges} policy judges, and not all that the old one needs is back: {worse}"
+                    raise FirewallError("reload", words) from None
+                raise
         return Reloaded(
             file=policy.path,
             digest=policy.digest,
@@ -283,34 +349,32 @@ class Service:
             warnings=policy.warnings,
         )
 
-    def _replace(self, plan: Plan) -> None:
-        """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
-        before = self.plan
-        with self._unwatched(watched=plan.kernel == before.kernel):
-            try:
-                self._bring_in(plan)
-            except Exception as error:
-                try:
-                    self._bring_in(before)
-                except QFilterError as worse:
-                    raise FirewallError("reload", f"{error}\nand the old policy is not whole: {worse}") from None
-                raise
-
-    def _bring_in(self, plan: Plan) -> None:
-        """Kernel rules that are right for both policies, then the new policy, then the kernel rules of that alone."""
+    def _bring_in(self, plan: Plan, engine: Engine) -> None:
+        """Kernel rules and queues that are right for both policies, then the new policy, then what it alone needs."""
         if plan.kernel is not None and self.plan.kernel is not None:
             self._install(first_step(self.plan.kernel, plan.kernel))
-        self._switch(plan)
+        if self._serving is not None:
+            self._serving.configure(between(self.plan, plan))
+        with self._changing:
+            engine.inherit(self._engine, kept_flows(self.plan.policy, plan.policy))
+            if self._serving is not None:
+                self._serving.switch(plan, engine)
+            self.plan, self._engine, self._since = plan, engine, time.time()
+        self._fit(plan)
+        give_back()
+
+    def _bring_back(self, before: Plan) -> None:
+        if self.plan is before:
+            self._fit(before)
+        else:
+            self._bring_in(before, engine_maker(self._engine_name, before.policy)(None))
+
+    def _fit(self, plan: Plan) -> None:
+        """Queues and kernel rules for the policy that judges, and no other."""
+        if self._serving is not None:
+            self._serving.configure(plan)
         if plan.kernel is not None:
             self._install(plan.kernel)
-
-    def _switch(self, plan: Plan) -> None:
-        engine = engine_maker(self._engine_name, plan.policy)(None)
-        engine.inherit(self._engine, kept_flows(self.plan.policy, plan.policy))
-        if self._serving is not None:
-            self._serving.switch(plan, engine)
-        self.plan, self._engine, self._since = plan, engine, time.time()
-        give_back()
 
     def _install(self, rules: KernelRules) -> None:
         if rules != self._installed:
@@ -337,13 +401,13 @@ class Service:
         if self._watch is not None:
             self._watch.close()
 
-    def _tell_reload(self, file: str, outcome: Reloaded | Refused) -> None:
+    def _tell_reload(self, file: str, outcome: Reloaded | Refused, *, same: bool) -> None:
         if isinstance(outcome, Reloaded):
             word, changed, problems = "reloaded", list(outcome.changes), list[str]()
             said = f"reloaded {file}"
         else:
             word, changed, problems = "refused", [], _problems(outcome)
-            said = f"{file} refused: the policy before it stays in force"
+            said = f"{file} refused: the policy before it {'stays in force' if same else 'is not wholly back'}"
         self._record(EventType.RELOAD, {"file": file, "outcome": word, "changes": changed, "problems": problems})
         if self._say is not None:
             for line in (*problems, said):
@@ -352,7 +416,7 @@ class Service:
     def _fail(self, failure: BaseException) -> None:
         """Serving has ended by itself: `wait` raises it where somebody can act on it."""
         self._failure = failure
-        self._ended.put(None)
+        self.stop()
 
     def _stop_serving(self) -> None:
         assert self._serving is not None
@@ -386,6 +450,22 @@ class Service:
             "events_lost": self._recorder.lost,
         }
         self._record(EventType.STOP, totals)
+
+
+def _outcome(work: Callable[[], _Done]) -> _Done | Refused:
+    try:
+        return work()
+    except PolicyError as error:
+        return Refused(problem="", diagnostics=error.diagnostics)
+    except (QFilterError, OSError) as error:
+        return Refused(problem=str(error))
+    except Exception as fault:  # noqa: BLE001 - the next one may succeed
+        return Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}")
+
+
+def _tell(wanted: _Reload, outcome: Reloaded | Refused) -> None:
+    if wanted.tell is not None:
+        wanted.tell(outcome)
 
 
 def _problems(refused: Refused) -> list[str]:

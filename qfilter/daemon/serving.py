@@ -45,8 +45,14 @@ class Serving(Protocol):
     def held(self) -> AbstractContextManager[None]:
         """The engine's live sets for the calling thread."""
 
+    def configure(self, plan: Plan) -> None:
+        """The queues' settings of another plan; returns when what was copied by those before has been judged, or waits.
+
+        Raises QueueError, and then some queues may have some of the settings.
+        """
+
     def switch(self, plan: Plan, engine: Engine) -> None:
-        """Another policy from the next packet on; what was queued before is judged by the old one."""
+        """Another policy: what the queues copy from now on, it judges."""
 
     def report(self) -> Report:
         """What has been counted so far."""
@@ -97,7 +103,7 @@ class ServingByCall:
         finally:
             self._busy.release()
 
-    def switch(self, plan: Plan, engine: Engine) -> None:
+    def configure(self, plan: Plan) -> None:
         """See Serving."""
         settings = plan.policy.queue
         with self.held():
@@ -109,8 +115,11 @@ class ServingByCall:
                     conntrack=plan.conntrack,
                     socket_buffer=settings.socket_buffer,
                 )
-                # What waited was copied as far as the old policy looks, and may be of a hook that it alone has.
                 queue.receive(self._judge)
+
+    def switch(self, plan: Plan, engine: Engine) -> None:
+        """See Serving."""
+        with self.held():
             for queue in self.queues:
                 queue.answer_by(mark_mask=plan.mark_mask, failure=plan.policy.on_failure)
             self._plan, self.engine = plan, engine

@@ -108,10 +108,13 @@ class ServingByThreads:
         """See Serving. The core looks after its sets by itself."""
         return nullcontext()
 
+    def configure(self, plan: Plan) -> None:
+        """See Serving."""
+        self._native.configure(plan)
+
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""
         assert isinstance(engine, NativeEngine)
-        self._native.configure(plan)
         with self._lock:
             number = max(self._engines) + 1
             # Before its first question can be here: it is about this engine's rules and no other's.

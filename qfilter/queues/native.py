@@ -70,7 +70,6 @@ class NativeQueues:
         settings = plan.policy.queue
         self.each = tuple(NativeQueue(number, self) for number in range(settings.first, settings.last + 1))
         self.warnings = tuple(server.warnings)
-        self._conntrack = plan.conntrack
 
     @classmethod
     def open(cls, plan: Plan, engine: _native.Engine) -> Self:
@@ -114,15 +113,13 @@ class NativeQueues:
         return self._server.replace(engine)
 
     def configure(self, plan: Plan) -> None:
-        """Settings of another plan; returns when the packets that were queued before have been judged, or wait.
+        """Settings of another plan; returns when what was copied by those before has been judged, or waits.
 
         Raises QueueError for what the kernel refuses.
         """
         settings = plan.policy.queue
-        # Once asked for it is asked for until the end: the policy before judges packets until the new one is in force.
-        self._conntrack = self._conntrack or plan.conntrack
         try:
-            self._server.configure(settings.length, plan.copy_range, plan.fail_open, self._conntrack, settings.deadline)
+            self._server.configure(settings.length, plan.copy_range, plan.fail_open, plan.conntrack, settings.deadline)
         except OSError as error:
             raise QueueError("configure the queues", error.strerror or str(error), error.errno or 0) from None
 

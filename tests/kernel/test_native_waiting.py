@@ -340,14 +340,15 @@ def test_an_answer_that_never_comes_keeps_nobody_from_stopping(
 def test_who_waits_goes_on_with_the_policy_that_it_met(world: Lab, gate: Gate, policy_file: PolicyFile) -> None:
     other = policy_file(POLICY.replace("dport: 9, python: test.gate", "dport: 1"))
     with udp_counter(world.server, ASKED) as asked, in_force(world.gateway, POLICY) as service:
-        say(world, ASKED, ["old", "new"])
+        say(world, ASKED, ["old", "new"], source=4444)
         gate.wait_for("old")
         outcome = service.reload(str(other))
         assert isinstance(outcome, Reloaded)
+        say(world, ASKED, ["newer"], source=4444)
         gate.tell(True, "old", "new")
-        assert heard(asked, 1) == ["old"]
-        wait_until(lambda: packets(service) == {"asked": 1, "denied": 1}, "both should be decided")
-    assert gate.asked == ["old"]
+        assert heard(asked, 2) == ["old", "new"]
+        wait_until(lambda: packets(service) == {"asked": 2, "denied": 1}, "all should be decided")
+    assert gate.asked == ["old", "new"], "who stands behind too"
 
 
 def test_a_question_is_about_the_rules_of_its_own_policy_however_late(

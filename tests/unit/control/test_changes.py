@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qfilter.compiler import compile_policy
-from qfilter.control.changes import changes, first_step, needs_restart
+from qfilter.control.changes import between, changes, first_step, needs_restart
 from qfilter.model.hook import Hook
 from qfilter.model.plan import Capabilities, KernelRules, Plan
 from qfilter.model.policy import Backend, Exempt, Target
@@ -129,3 +131,25 @@ def test_the_step_between_is_right_for_both() -> None:
     calm = rules(hooks=(Hook.FORWARD,))
     assert first_step(old, calm) == rules(hooks=(Hook.FORWARD,), rejects=(RejectWith.NO_ROUTE,), mark_mask=0xF000)
     assert first_step(calm, old) == rules(hooks=(Hook.FORWARD,), rejects=(RejectWith.NO_ROUTE,), mark_mask=0xF000)
+
+
+def test_between_two_policies_packets_come_as_either_wants_them() -> None:
+    less = "number: 4, length: 300, copy_range: 200, deadline: 2s, socket_buffer: 1000000"
+    more = "number: 4, length: 500, copy_range: 900, deadline: 3s, socket_buffer: 2000000"
+    small, large = plan("number: 4", less), plan("number: 4", more)
+    tracking = replace(small, conntrack=True, fail_open=True)
+    for old, new, deadline in [(tracking, large, 2.0), (large, tracking, 3.0)]:
+        asked = between(old, new)
+        settings = asked.policy.queue
+        assert (asked.copy_range, asked.conntrack, asked.fail_open) == (900, True, False)
+        assert (settings.length, settings.deadline, settings.socket_buffer) == (500, deadline, 2_000_000)
+        assert asked.kernel == new.kernel
+    assert between(tracking, tracking) == tracking
+    assert between(small, plan()).policy.queue.socket_buffer is None
+
+
+def test_ip_queue_cannot_change_how_much_it_copies() -> None:
+    old = replace(plan(), ip_queue=True)
+    (found,) = needs_restart(old, replace(old, copy_range=old.copy_range + 1))
+    assert (found.kind, found.message.partition(":")[0]) == ("restart", f"queue.copy_range {old.copy_range + 1}")
+    assert needs_restart(old, old) == ()

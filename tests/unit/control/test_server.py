@@ -48,12 +48,17 @@ class MadeUp:
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def reload(self, path: str | None) -> Reloaded | Refused:
+    def ask_reload(self, path: str | None, tell: Callable[[Reloaded | Refused], None]) -> None:
         self.asked.append(path)
-        self.go_on.wait(10.0)
-        if path == "/wrong.yaml":
-            return Refused(problem="", diagnostics=(MISTAKE,))
-        return Reloaded(file=path or "p.yaml", digest="ab", changes=("rule a added",), warnings=())
+
+        def reload() -> None:
+            self.go_on.wait(10.0)
+            wrong = Refused(problem="", diagnostics=(MISTAKE,))
+            done = Reloaded(file=path or "p.yaml", digest="ab", changes=("rule a added",), warnings=())
+            for _ in range(2):  # twice, as it may be
+                tell(wrong if path == "/wrong.yaml" else done)
+
+        threading.Thread(target=reload).start()
 
     def status(self) -> Status:
         return next(answer for answer in ANSWERS if isinstance(answer, Status))
@@ -103,6 +108,12 @@ def connected(place: Path) -> socket.socket:
     raw.connect(str(place))
     raw.settimeout(10.0)
     return raw
+
+
+@contextmanager
+def connected_to(place: Path, service: MadeUp) -> Iterator[tuple[ControlServer, socket.socket]]:
+    with served(place, service) as running, connected(place) as raw:
+        yield running, raw
 
 
 def receive_line(raw: socket.socket) -> bytes:
@@ -242,17 +253,56 @@ def test_a_hundred_that_hang_leave_room_for_one_that_asks(place: Path, service: 
             raw.close()
 
 
-def test_who_waits_while_another_is_answered_keeps_the_connection(place: Path, service: MadeUp) -> None:
+def test_while_policies_are_read_others_are_answered(place: Path, service: MadeUp) -> None:
     service.go_on.clear()
-    with served(place, service, patience=0.3), ControlClient(place) as slow, connected(place) as waiting:
-        asked = threading.Thread(target=slow.reload)
-        asked.start()
+    with served(place, service), connected(place) as first, connected(place) as second, ControlClient(place) as asking:
+        for raw, path in [(first, "/1.yaml"), (second, "/2.yaml")]:
+            raw.sendall(encode_request(Reload(path=path)) + encode_request(GetStatus()))
+            wait_until(lambda: f"{service.asked[-1:]}" == f"['{path}']", "the reload should have begun")  # noqa: B023
+        assert asking.status().process == 7
+        assert asking.add("bad", ["192.0.2.1"], 5.0) == Changed(count=1)
+        service.go_on.set()
+        for raw, path in [(first, "/1.yaml"), (second, "/2.yaml")]:
+            answer = decode_answer(receive_line(raw))
+            assert isinstance(answer, Reloaded)
+            assert answer.file == path
+            assert isinstance(decode_answer(receive_line(raw)), Status), "what was asked behind it comes behind it"
+
+
+def test_who_waits_for_a_reload_keeps_the_connection(place: Path, service: MadeUp) -> None:
+    service.go_on.clear()
+    with served(place, service, patience=0.1) as running, connected(place) as raw:
+        raw.sendall(encode_request(Reload()))
         wait_until(lambda: service.asked == [None], "the reload should have begun")
-        waiting.sendall(encode_request(GetStatus()))
-        late = threading.Timer(0.6, service.go_on.set)
-        late.start()
-        assert isinstance(decode_answer(receive_line(waiting)), Status)
-        asked.join()
+        with connected(place):
+            wait_until(lambda: len(running._clients) == 2, "another one should be accepted")
+            wait_until(lambda: len(running._clients) == 1, "that one should be dropped")
+        service.go_on.set()
+        assert isinstance(decode_answer(receive_line(raw)), Reloaded)
+
+
+def test_a_client_that_went_while_it_waited_is_forgotten(place: Path, service: MadeUp) -> None:
+    service.go_on.clear()
+    with served(place, service) as running:
+        with connected(place) as raw:
+            raw.sendall(encode_request(Reload()))
+            wait_until(lambda: service.asked == [None], "the reload should have begun")
+        service.go_on.set()
+        wait_until(lambda: not running._clients, "it should be dropped")
+        with ControlClient(place) as asking:
+            assert asking.status().process == 7
+
+
+def test_at_the_end_who_waits_for_a_reload_is_told_that_it_will_not_come(place: Path, service: MadeUp) -> None:
+    service.go_on.clear()
+    with connected_to(place, service) as (running, raw):
+        raw.sendall(encode_request(Reload()))
+        wait_until(lambda: service.asked == [None], "the reload should have begun")
+        running.close()
+        answer = decode_answer(receive_line(raw))
+        assert answer == Refused(problem="the service stops: nothing was changed")
+        assert raw.recv(1) == b""
+        service.go_on.set()
 
 
 def test_another_user_is_not_listened_to(place: Path, service: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
