@@ -13,7 +13,7 @@ from qfilter.policy.load import load
 
 
 @click.command("check", epilog="Example: qfilter check rules/demo.yaml")
-@click.argument("policy", type=click.Path())
+@click.argument("policy", type=click.Path(readable=False))
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="JSON for editors and CI.")
 @click.pass_context
 def command(context: click.Context, policy: str, form: str) -> None:

@@ -8,8 +8,9 @@ from qfilter.daemon import EngineName
 
 engine_option = click.option(
     "--engine",
-    type=click.Choice(list(EngineName), case_sensitive=False),
-    default=EngineName.NATIVE,
+    type=click.Choice([engine.value for engine in EngineName]),
+    callback=lambda _context, _option, name: EngineName(name),
+    default=EngineName.NATIVE.value,
     show_default=True,
     help="The compiled engine, or the plain Python that says what it must do.",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -18,8 +18,10 @@ from qfilter.engine.expression import from_scapy
 from qfilter.engine.reference import ReferenceEngine
 from qfilter.engine.tallies import all_rules
 from qfilter.engine.value import Unknown
+from qfilter.errors import PacketError
 from qfilter.events.line import Style, visible
 from qfilter.model.hook import Hook
+from qfilter.model.packet import Packet
 from qfilter.model.plan import Capabilities
 from qfilter.model.policy import Policy
 from qfilter.model.rule import Scope
@@ -34,11 +36,11 @@ Examples:
 
 
 @click.command("explain", epilog=_EPILOG)
-@click.argument("policy", type=click.Path())
+@click.argument("policy", type=click.Path(readable=False))
 @click.option("--packet", "fields", help="The packet by its fields, as in `tests:` of a policy.")
 @click.option("--scapy", "expression", help="The packet as a scapy expression.")
 @click.option("--hex", "digits", help="The packet's bytes from the IP header on, in hexadecimal.")
-@click.option("--capture", type=click.Path(), help="A capture that holds the packet.")
+@click.option("--capture", type=click.Path(readable=False), help="A capture that holds the packet.")
 @click.option("--number", type=click.IntRange(min=1), default=1, show_default=True, help="Which packet of the capture.")
 @click.option(
     "--plan", "wants_plan", is_flag=True, help="No packet: what POLICY becomes, and where its rules are decided."
@@ -72,18 +74,27 @@ def command(
     metadata = {"hook": seen_at.value, "iifname": iif, "oifname": oif}
     seen = {name: value for name, value in metadata.items() if value is not None}
     if fields is not None:
-        packet = build({**seen, **load_packet(fields)})
+        packet = _described(fields, seen)
     elif expression is not None:
         packet = from_scapy(expression, seen)
     elif digits is not None:
         packet = from_hex(digits, seen)
     else:
         packet = packet_of_capture(capture or "", number, seen_at, iif, oif)
+    where(loaded, packet.hook)
     explanation = explain(ReferenceEngine(loaded), packet)
     if form == "json":
         write_json(_as_dict(explanation))
     else:
         click.echo("\n".join(_lines(loaded, explanation, every, style_on(console()))))
+
+
+def _described(text: str, seen: Mapping[str, object]) -> Packet:
+    described = load_packet(text)
+    try:
+        return build({**seen, **described.fields})
+    except PacketError as error:
+        raise described.mistake(str(error)) from None
 
 
 def _tell_plan(policy: Policy, form: str) -> None:

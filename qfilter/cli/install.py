@@ -27,7 +27,7 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("install", epilog="Example: sudo qfilter install rules/gateway.yaml --print")
-@click.argument("policy", type=click.Path())
+@click.argument("policy", type=click.Path(readable=False))
 @click.option("--print", "only_print", is_flag=True, help="Show the exact commands or restore text and do nothing.")
 @backend_option
 def command(policy: str, only_print: bool, backend: Backend | None) -> None:

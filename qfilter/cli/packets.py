@@ -38,8 +38,18 @@ def where(policy: Policy, hook: Hook | None) -> Hook:
         return next(iter(policy.defaults))
     if hook not in policy.defaults:
         known = ", ".join(policy.defaults)
-        raise click.UsageError(f"hook '{hook}': expected one that the policy has a default for: {known}")
+        raise click.UsageError(
+            f"hook '{hook}' has no default in this policy, and its packets never come: expected {known}"
+        )
     return hook
+
+
+def check_interfaces(hook: Hook, iif: str | None, oif: str | None) -> None:
+    """Raises UsageError for an interface that packets of the hook do not have."""
+    for option, field, name in (("--iif", "iifname", iif), ("--oif", "oifname", oif)):
+        hooks = FIELDS[field].hooks
+        if name is not None and hook not in hooks:
+            raise click.UsageError(f"{option} {name!r}: expected a hook that has it, {', '.join(hooks)}, not {hook}")
 
 
 def to_packet(captured: CapturedPacket, hook: Hook, iif: str | None, oif: str | None) -> Packet:
@@ -57,7 +67,8 @@ def to_packet(captured: CapturedPacket, hook: Hook, iif: str | None, oif: str | 
 
 
 def packet_of_capture(path: str, number: int, hook: Hook, iif: str | None, oif: str | None) -> Packet:
-    """The n-th packet of a capture. Raises CaptureError, also when that frame carries no IP."""
+    """The n-th packet of a capture. Raises CaptureError, also when that frame carries no IP, and UsageError."""
+    check_interfaces(hook, iif, oif)
     captured = packet_at(path, number)
     if captured.data is None:
         raise CaptureError(f"{path}: packet {number}: a frame without IPv4 or IPv6: expected a packet of one of them")

@@ -11,7 +11,7 @@ from qfilter.events.line import visible
 
 
 @click.command("reload", epilog="Example: sudo qfilter reload")
-@click.argument("policy", type=click.Path(), required=False)
+@click.argument("policy", type=click.Path(readable=False), required=False)
 @control_option
 def command(policy: str | None, control: str | None) -> None:
     """Put POLICY in force instead of the one that `qfilter run` serves; without POLICY read that one's file again.

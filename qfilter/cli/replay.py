@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qfilter.cli.engines import engine_option
 from qfilter.cli.output import console, report_error, style_on, warn
-from qfilter.cli.packets import hook_options, where
+from qfilter.cli.packets import check_interfaces, hook_options, where
 from qfilter.cli.replayed import Judged, ManyAtOnce, OneByOne, RecordedTime, View
 from qfilter.compiler.reads import looks_at
 from qfilter.compiler.walk import rules
@@ -30,8 +30,8 @@ from qfilter.queues.captures import read_capture
 
 
 @click.command("replay", epilog="Example: qfilter replay rules/gateway.yaml traffic.pcap --hook forward --json")
-@click.argument("policy", type=click.Path())
-@click.argument("capture", type=click.Path())
+@click.argument("policy", type=click.Path(readable=False))
+@click.argument("capture", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a packet, and nothing else on standard output.")
 @hook_options
 @engine_option
@@ -51,6 +51,7 @@ def command(
     time = RecordedTime()
     judge = engine_maker(engine, loaded)(Clock(monotonic=time.now))
     seen_at = where(loaded, hook)
+    check_interfaces(seen_at, iif, oif)
     if loaded.queue.exempt:
         warn(f"exempt packets ({', '.join(loaded.queue.exempt)}) are judged here all the same")
     view = View(

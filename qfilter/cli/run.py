@@ -25,7 +25,7 @@ from qfilter.policy.load import load
 
 
 @click.command("run", epilog="Example: sudo qfilter run rules/gateway.yaml --events /var/log/qfilter.json")
-@click.argument("policy", type=click.Path())
+@click.argument("policy", type=click.Path(readable=False))
 @click.option("--no-install", is_flag=True, help="Leave the kernel rules to you; only bind the policy's queues.")
 @click.option("--keep-rules", is_flag=True, help="Leave the kernel rules at the end: no_listener then has its outcome.")
 @click.option("--events", type=click.Path(dir_okay=False), help="Append events to this file, one JSON object a line.")

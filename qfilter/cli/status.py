@@ -27,7 +27,7 @@ _PATIENCE = 3.0
 
 
 @click.command("status", epilog="Example: sudo qfilter status rules/gateway.yaml")
-@click.argument("policy", type=click.Path(), required=False)
+@click.argument("policy", type=click.Path(readable=False), required=False)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @control_option
 @backend_option

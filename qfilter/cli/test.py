@@ -16,8 +16,8 @@ from qfilter.policy.load import load, load_tests
 
 
 @click.command("test", epilog="Example: qfilter test rules/demo.yaml --junit report.xml")
-@click.argument("policy", type=click.Path())
-@click.argument("files", type=click.Path(), nargs=-1)
+@click.argument("policy", type=click.Path(readable=False))
+@click.argument("files", type=click.Path(readable=False), nargs=-1)
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write a JUnit XML report to this file.")
 @click.option("--cover", type=click.IntRange(0, 100), default=0, help="Fail below this percentage of tested rules.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from qfilter.errors import Diagnostic, PolicyError, Position
@@ -16,13 +17,16 @@ from qfilter.policy import exempted, lint, repeat, settings
 from qfilter.policy.definitions import Declared, declared, define, mentioned, unique
 from qfilter.policy.document import IncludedDocument, PolicyDocument, TestsDocument
 from qfilter.policy.include import File, Files
+from qfilter.policy.node import Mapping as Node
 from qfilter.policy.problems import Problems
 from qfilter.policy.reader import read
 from qfilter.policy.rules import RuleReader
 from qfilter.policy.scope import Scope
 from qfilter.policy.sets import SetReader, placeholder
 from qfilter.policy.sources import Sources, UnreadableError
+from qfilter.policy.text import LINE_BREAK
 
+_PACKET = "<packet>"
 _NAMES = ("define", "sets")
 """The sections of a file that make names, which share one namespace."""
 
@@ -83,23 +87,40 @@ def load_tests(path: str, policy: Policy) -> tuple[TestCase, ...]:
     return cases
 
 
-def load_packet(text: str) -> Mapping[str, object]:
+@dataclass(frozen=True, slots=True)
+class PacketText:
+    """A packet as somebody described it: the values of its fields, and where these stand."""
+
+    fields: Mapping[str, object]
+    places: Mapping[str, Position]
+    source: str
+
+    def mistake(self, message: str) -> PolicyError:
+        """What is wrong with the packet, at the field whose name the message begins with."""
+        name = message.partition(" ")[0]
+        at = self.places.get(name, Position(_PACKET, 1, 1))
+        line = LINE_BREAK.split(self.source)[at.line - 1]
+        width = len(name) if name in self.places else 1
+        return PolicyError([Diagnostic(kind="bad-value", at=at, message=message, source=line, width=width)])
+
+
+def load_packet(text: str) -> PacketText:
     """One packet as in `tests:`, such as `{saddr: 192.0.2.1, dport: 22}`, but for the hook, which it may leave out.
 
     Raises PolicyError only.
     """
     sources = Sources()
-    name = "<packet>"
     data = text.encode("utf-8", "surrogatepass")
     try:
-        sources.add(name, data)
+        sources.add(_PACKET, data)
     except UnreadableError as error:
-        raise _refused(name, error) from None
+        raise _refused(_PACKET, error) from None
     problems = Problems(sources.line)
-    root = read(data, name, problems)
+    root = read(data, _PACKET, problems)
     fields = {} if root is None else dict(settings.packet_fields(root, Scope(problems, ""), needs_hook=False))
     problems.check()
-    return fields
+    entries = root.entries if isinstance(root, Node) else ()
+    return PacketText(fields, {key.text: key.at for key, _ in entries}, text)
 
 
 def _refused(name: str, error: UnreadableError) -> PolicyError:

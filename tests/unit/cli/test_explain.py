@@ -64,11 +64,24 @@ def test_the_hook_of_a_description_wins(qfilter: Command, policy: str) -> None:
     assert "by       default of output at policy.yaml:2:32" in done.out
 
 
+def test_a_hook_that_is_not_in_force(qfilter: Command, policy: str) -> None:
+    done = qfilter("explain", policy, "--packet", "{hook: forward, protocol: udp}")
+    assert (done.code, done.out) == (2, "")
+    assert (
+        "hook 'forward' has no default in this policy, and its packets never come: expected input, output" in done.err
+    )
+
+
 @pytest.mark.parametrize(
     ("packet", "said"),
     [
         (("--packet", "{dprot: 22}"), "<packet>:1:2: error: 'dprot' is not a field that a packet can be built from"),
-        (("--packet", "{dport: 70000}"), "error: dport 70000: expected 0 to 65535"),
+        (
+            ("--packet", "{protocol: tcp, dport: 70000}"),
+            "<packet>:1:17: error: dport 70000: expected 0 to 65535 or a name for it\n    {protocol: tcp, dport: 7",
+        ),
+        (("--packet", "{icmp.type: 8, dport: 3}"), "<packet>:1:2: error: icmp.type and dport: expected fields of one"),
+        (("--packet", "{saddr: foo}"), "<packet>:1:2: error: saddr 'foo': expected an IPv4 or IPv6 address"),
         (("--scapy", "__import__('os')"), "error: packet"),
         (("--hex", "zz"), "error: packet 'zz': expected bytes in hex"),
         (("--capture", "nowhere.pcap"), "error: nowhere.pcap: "),

@@ -140,3 +140,7 @@ def test_a_reader_that_has_seen_enough(policy: str, tmp_path: Path) -> None:
     script = f"set -o pipefail; {' '.join(command_line('schema'))} | head -1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+def test_help_says_defaults_as_they_are_typed(qfilter: Command) -> None:
+    assert "[default: native]" in " ".join(qfilter("replay", "--help").out.split())

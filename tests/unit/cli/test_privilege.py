@@ -80,3 +80,16 @@ def test_what_needs_no_root(folder: Path, words: tuple[str, ...]) -> None:
     done = run(folder, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_a_policy_that_cannot_be_read_is_as_one_that_is_not_there(folder: Path) -> None:
+    secret = folder / "secret.yaml"
+    secret.write_text(POLICY)
+    secret.chmod(0o000)
+    try:
+        for name, why in (("secret.yaml", "permission denied"), ("none.yaml", "no such file or directory")):
+            done = run(folder, "check", name)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == f"{name}:1:1: error: cannot read '{name}': {why}\n"
+    finally:
+        secret.unlink()

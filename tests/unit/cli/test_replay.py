@@ -104,7 +104,22 @@ def test_the_hook_decides_which_rules_look(qfilter: Command, policy: str, captur
 def test_a_hook_without_a_default_is_a_fault_of_the_question(qfilter: Command, policy: str, capture: str) -> None:
     done = qfilter("replay", policy, capture, "--hook", "forward")
     assert (done.code, done.out) == (2, "")
-    assert "hook 'forward': expected one that the policy has a default for: input, output" in done.err
+    assert (
+        "hook 'forward' has no default in this policy, and its packets never come: expected input, output" in done.err
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("--hook", "input", "--oif", "lo"), ("--oif", "lo"), ("--hook", "output", "--iif", "lo")]
+)
+def test_an_interface_that_the_hook_does_not_have(
+    qfilter: Command, policy: str, capture: str, words: tuple[str, ...]
+) -> None:
+    option = next(word for word in words if word.endswith("if"))
+    for command in (("replay", policy, capture), ("explain", policy, "--capture", capture)):
+        done = qfilter(*command, *words)
+        assert (done.code, done.out) == (2, "")
+        assert f"{option} 'lo': expected a hook that has it, " in done.err
 
 
 def test_a_damaged_capture_yields_what_is_before_the_damage(qfilter: Command, policy: str, capture: str) -> None:
@@ -141,7 +156,7 @@ _NO_INTERFACES = "warning: five.pcap names no interfaces, but rules look at iifn
         ("", "", ("--iif", "eth7"), ""),
         ("", "", ("--hook", "output"), ""),
         ("{iifname: lo}", "{ttl: 7}", (), ""),
-        ("rules:", "queue: {exempt: [lo, established]}\nrules:", ("--oif", "eth7"), "warning: exempt packets (lo, est"),
+        ("rules:", "queue: {exempt: [lo, established]}\nrules:", ("--iif", "eth7"), "warning: exempt packets (lo, est"),
     ],
 )
 def test_what_a_capture_cannot_tell(

@@ -59,7 +59,7 @@ def test_a_file_of_tests_that_is_not_there() -> None:
 
 
 def test_a_packet_on_the_command_line_may_leave_the_hook_out() -> None:
-    assert load_packet("{saddr: 192.0.2.1, tcp.flags: [syn, ack]}") == {
+    assert load_packet("{saddr: 192.0.2.1, tcp.flags: [syn, ack]}").fields == {
         "saddr": "192.0.2.1",
         "tcp.flags": ["syn", "ack"],
     }
