@@ -119,7 +119,7 @@ class ControlClient:
         try:
             self._socket.connect(str(self._path))
         except (FileNotFoundError, ConnectionRefusedError):
-            raise ControlError(f"{self._path}: no service answers there: expected a running `qfilter run`") from None
+            raise ControlError(f"{self._path}: {self._missing()}: expected a running `qfilter run`") from None
         except PermissionError:
             raise PrivilegeError(f"{self._path}: expected root, or the user who runs the service") from None
         except OSError as error:
@@ -127,6 +127,14 @@ class ControlClient:
         self._socket.settimeout(self._timeout)
         if not trusted(self._socket):
             raise ControlError(f"{self._path}: another user listens there: expected root's service or your own")
+
+    def _missing(self) -> str:
+        """What is wrong with a path where nobody listens."""
+        if not self._path.parent.is_dir():
+            return "no such folder"
+        if self._path.exists() and not self._path.is_socket():
+            return "not a socket"
+        return "no service answers there"
 
     def _change(self, name: str, change: Change, elements: Iterable[str], timeout: float | None) -> Changed:
         done = Changed(count=0)

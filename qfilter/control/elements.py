@@ -14,7 +14,7 @@ from qfilter.errors import ControlError
 from qfilter.fields import Family
 from qfilter.model.match import Addresses, Ranges
 from qfilter.model.policy import SetDefinition, SetType
-from qfilter.policy.values import MAX_STRING, NUMBER, PORT, BadValueError, parse_address, parse_number, quoted
+from qfilter.policy.values import MAX_STRING, NUMBER, PORT, BadValueError, Numbers, parse_address, parse_range, quoted
 
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|)")
 
@@ -28,9 +28,9 @@ def read_element(definition: SetDefinition, text: str) -> Element:
             case SetType.STRING:
                 return _text(text)
             case SetType.PORT:
-                return parse_number(text, PORT)
+                return _number(text, PORT)
             case SetType.NUMBER:
-                return parse_number(text, NUMBER)
+                return _number(text, NUMBER)
     except BadValueError as wrong:
         hint = f" (did you mean {wrong.suggestion!r}?)" if wrong.suggestion else ""
         raise ControlError(f"{wrong.message}{hint}") from None
@@ -71,6 +71,13 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     if low != high:
         raise ControlError(f"element {quoted(text)}: expected one address; prefixes and ranges stand in the policy")
     return IPv4Address(low) if family is Family.IPV4 else IPv6Address(low)
+
+
+def _number(text: str, numbers: Numbers) -> int:
+    low, high = parse_range(text, numbers)
+    if low != high:
+        raise ControlError(f"element {quoted(text)}: expected one {numbers.what}; ranges stand in the policy")
+    return low
 
 
 def _text(text: str) -> bytes:

@@ -326,6 +326,13 @@ def test_nobody_is_there(place: Path) -> None:
         ControlClient(place)
 
 
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in ((tmp_path / "file", "not a socket"), (tmp_path / "none" / "sock", "no such folder")):
+        with pytest.raises(ControlError, match=f"{path}: {said}: expected a running `qfilter run`"):
+            ControlClient(path)
+
+
 def test_a_service_that_does_not_answer(place: Path) -> None:
     said = r"the service does not answer: is it stopped, or busy\?"
     with listening(place), ControlClient(place, timeout=0.1) as asking, pytest.raises(ControlError, match=said):
