@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +32,8 @@ def namespace_path(ending: str) -> Path:
 def hold(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a file, which a process that dies lets go of; it is made with mode 0600 and removed at the end.
 
-    No link is followed. Raises HeldError when another process still holds it after `patience` seconds, and OSError.
+    No link is followed, and nothing that another user put there is taken. Raises HeldError when another process still
+    holds it after `patience` seconds, and OSError.
     """
     descriptor = _take_within(path, patience)
     try:
@@ -88,22 +91,34 @@ def _take_within(path: Path, seconds: float) -> int:
 
 def _take(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # In a sticky folder somebody else's FIFO may stand there: to open or read it must not block.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
+            _judge(path, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode("ascii"))
                 return descriptor
         except BlockingIOError:
-            holder = os.read(descriptor, 16).decode("ascii", "replace") or "another"
+            written = os.read(descriptor, 16)
             os.close(descriptor)
-            raise HeldError(holder) from None
+            raise HeldError(written.decode("ascii") if written.isdigit() else "another") from None
         except BaseException:
             os.close(descriptor)
             raise
         # Its last holder removed it between our opening and our locking it.
         os.close(descriptor)
+
+
+def _judge(path: Path, descriptor: int) -> None:
+    """Raises OSError for what is no file of root's or our own."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"{path.name} is no plain file: expected one, or nothing there", str(path))
+    if status.st_uid not in (0, os.geteuid()):
+        message = f"{path.name} belongs to user {status.st_uid}: expected root's, or of the user who runs qfilter"
+        raise OSError(errno.EINVAL, message, str(path))
 
 
 def _is(path: Path, descriptor: int) -> bool:

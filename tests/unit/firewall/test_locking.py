@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -77,6 +78,55 @@ def test_a_link_is_not_followed(folder: Path) -> None:
     with pytest.raises(FirewallError, match=r"lock .*: "), lock():
         pytest.fail("the link was followed")
     assert (folder / "elsewhere").read_text() == ""
+
+
+def place(folder: Path) -> Path:
+    """Where the lock is when it is held."""
+    with lock():
+        (held,) = folder.iterdir()
+    return held
+
+
+def test_a_fifo_that_somebody_holds_does_not_block(folder: Path) -> None:
+    held = place(folder)
+    os.mkfifo(held)
+    other = os.open(held, os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(FirewallError, match=r"lock .*: .*\.lock is no plain file: expected one"), lock():
+        pytest.fail("a fifo was taken")
+    os.close(other)
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_another_users_file_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch, theirs: bool) -> None:
+    held = place(folder)
+    real = os.fstat
+    held.write_text("1")
+    monkeypatch.setattr(os, "fstat", lambda descriptor: _owned(real(descriptor), 65534 if theirs else 0))
+    if theirs:
+        with pytest.raises(FirewallError, match=r"lock .*: .* belongs to user 65534: expected root's"), lock():
+            pytest.fail("another user's file was taken")
+        assert held.read_text() == "1"
+    else:
+        with lock():
+            assert held.read_text() == f"{os.getpid()}"
+
+
+def _owned(status: os.stat_result, user: int) -> os.stat_result:
+    values = list(status)
+    values[4] = user
+    return os.stat_result(values)
+
+
+@pytest.mark.parametrize(("written", "told"), [("1\n evil \x1b[31m", "another"), ("", "another"), ("812", "812")])
+def test_only_the_number_of_a_holder_is_shown(folder: Path, written: str, told: str) -> None:
+    held = place(folder)
+    held.write_text(written)
+    other = os.open(held, os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(FirewallError, match=f"process {told} looks after"), lock():
+        pytest.fail("held twice")
+    os.close(other)
 
 
 def test_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
