@@ -6,6 +6,7 @@ use crate::decode::{Clock, Decoded, Inside};
 use crate::engine::{Engine, Now};
 use crate::fields::Field;
 use crate::literals::Found;
+use crate::malformed::Malformed;
 use crate::matching::{Context, matches};
 use crate::packet::Packet;
 use crate::plan::{Bytes, Condition};
@@ -18,8 +19,10 @@ pub const MAX_DEPTH: u8 = 4;
 
 /// A packet on its way through the rules: what they may look at.
 pub struct View<'e, 'a> {
-    /// With the mark that rules have given it by now.
-    pub packet: Packet<'a>,
+    /// As it arrived.
+    pub packet: &'a Packet<'a>,
+    /// Its mark, with what rules have set by now.
+    pub mark: u32,
     /// When it is judged.
     pub now: Now,
     engine: &'e Engine,
@@ -31,9 +34,11 @@ pub struct View<'e, 'a> {
 
 impl<'e, 'a> View<'e, 'a> {
     /// A packet before the first rule; `found` is memory for what a search of its payload finds.
-    pub fn new(engine: &'e Engine, packet: Packet<'a>, decoded: Decoded<'a>, now: Now, found: Found) -> Self {
+    #[inline]
+    pub fn new(engine: &'e Engine, packet: &'a Packet<'a>, decoded: Decoded<'a>, now: Now, found: Found) -> Self {
         Self {
             packet,
+            mark: packet.mark,
             now,
             engine,
             decoded,
@@ -48,9 +53,13 @@ impl<'e, 'a> View<'e, 'a> {
         std::mem::take(self.found.get_mut())
     }
 
-    /// Later rules and the kernel see the new mark.
-    pub fn set_mark(&mut self, mark: u32) {
-        self.packet.mark = mark;
+    /// Reads the packet's headers, before anything else is asked of it.
+    ///
+    /// # Errors
+    /// See [`crate::decode::decode`].
+    #[inline]
+    pub fn read_headers(&mut self) -> Result<(), Malformed> {
+        self.decoded.read_headers()
     }
 
     /// A field's value, absent or unknown, so many tunnels inside.
@@ -59,8 +68,11 @@ impl<'e, 'a> View<'e, 'a> {
             wall: self.now.wall,
             zone: &self.engine.zone,
         };
+        if field == Field::Mark {
+            return Value::Number(self.mark.into());
+        }
         if depth == 0 {
-            return self.decoded.read(field, &self.packet, &clock);
+            return self.decoded.read(field, self.packet, &clock);
         }
         let mut level = &self.decoded;
         for below in &self.inner[..usize::from(depth)] {
@@ -81,7 +93,7 @@ impl<'e, 'a> View<'e, 'a> {
                 }
             }
         }
-        level.read(field, &self.packet, &clock)
+        level.read(field, self.packet, &clock)
     }
 
     /// Whether a condition is true of the packet.

@@ -26,7 +26,7 @@ use crate::state::tallies::Tallies;
 use crate::value::{Address, Cause, Truth, Unknown, Value, What};
 use crate::verdict::{Detail, Effect, Reason, Verdict};
 
-use self::way::{Way, count};
+use self::way::{Way, count, ended};
 
 /// One policy in force. Shared by all threads that judge packets; each has a [`Desk`] of its own.
 pub struct Engine {
@@ -217,25 +217,36 @@ impl Engine {
     /// Judges a packet. What its rules want recorded is in `desk.effects` when this gives a verdict.
     pub fn decide(&self, packet: &Packet<'_>, now: Now, desk: &mut Desk) -> Outcome {
         desk.effects.clear();
-        match Way::begin(self, packet, now, desk) {
-            Ok(mut way) => match way.recalled() {
-                Some(verdict) => way.end(verdict),
-                None => way.walk(0, None),
-            },
-            Err(failed) => failed,
+        let Some(default) = self.plan.defaults[packet.hook as usize] else {
+            return self.without_default(packet, desk);
+        };
+        let mut way = Way::new(self, packet, now, default, desk);
+        if let Some(outcome) = way.begin() {
+            return outcome;
+        }
+        match way.recalled() {
+            Some(verdict) => way.end(verdict),
+            None => way.walk(0, None),
         }
     }
 
     /// Goes on with a packet once Python has told what the match of the suspended rule is; `answer` is never `Pending`.
     pub fn resume(&self, packet: &Packet<'_>, suspended: Suspended, answer: Truth, desk: &mut Desk) -> Outcome {
         desk.effects = suspended.effects;
-        match Way::begin(self, packet, suspended.now, desk) {
-            Ok(mut way) => {
-                way.set_mark(suspended.mark);
-                way.walk(suspended.rule as usize, Some(answer))
-            }
-            Err(failed) => failed,
+        let Some(default) = self.plan.defaults[packet.hook as usize] else {
+            return self.without_default(packet, desk);
+        };
+        let mut way = Way::new(self, packet, suspended.now, default, desk);
+        if let Some(outcome) = way.begin() {
+            return outcome;
         }
+        way.set_mark(suspended.mark);
+        way.walk(suspended.rule as usize, Some(answer))
+    }
+
+    fn without_default(&self, packet: &Packet<'_>, desk: &Desk) -> Outcome {
+        let failure = self.failure(Cause::Error, Detail::NoDefault(packet.hook));
+        ended(packet, failure, &desk.tallies)
     }
 
     /// The verdict of a packet that got none here: its judge failed, no room to wait in was left, time was up.
@@ -255,9 +266,9 @@ impl Engine {
 
     /// A field of a packet, at most [`crate::conditions::MAX_DEPTH`] tunnels inside. Of a malformed one every field of
     /// its headers is unknown here.
-    pub fn read<'a>(&self, packet: &Packet<'a>, field: Field, depth: u8, now: Now) -> Value<'a> {
+    pub fn read<'a>(&self, packet: &'a Packet<'a>, field: Field, depth: u8, now: Now) -> Value<'a> {
         match decode(packet, self.plan.allow) {
-            Ok(decoded) => View::new(self, *packet, decoded, now, literals::Found::default()).read(field, depth),
+            Ok(decoded) => View::new(self, packet, decoded, now, literals::Found::default()).read(field, depth),
             Err(code) => Value::Unknown(Unknown {
                 cause: Cause::Malformed,
                 what: What::Malformed(code),

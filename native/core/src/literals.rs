@@ -192,12 +192,12 @@ impl Literals {
             while let Some(hit) = searcher.find_in(payload, rest) {
                 // Of those that begin here it is the longest: the others are inside it.
                 let places = &places[hit.pattern().as_usize()];
-                self.mark_beginning(places, &payload[hit.start()..], found);
-                rest.start = hit.start() + 1;
                 hits += 1 + places.len() / COMPARED_A_HIT;
                 if hits > FREE_HITS + (number * payload.len() + hit.start()) / BYTES_A_HIT {
                     return false;
                 }
+                self.mark_beginning(places, &payload[hit.start()..], found);
+                rest.start = hit.start() + 1;
             }
         }
         true

@@ -1,8 +1,8 @@
 //! A packet in five fields, for people. See `qfilter/engine/summary.py`.
 
 use super::transport::TCP_HEADER;
-use super::{DCCP, Decoded, SCTP, TCP, UDP, UDPLITE, version};
-use crate::malformed::Allow;
+use super::{DCCP, Decoded, SCTP, TCP, UDP, UDPLITE};
+use crate::malformed::{Allow, Malformed};
 use crate::packet::Packet;
 use crate::value::Address;
 
@@ -20,14 +20,11 @@ pub struct Ends {
 /// Reads a packet's ends; `allow` as in [`super::decode`].
 #[must_use]
 pub fn ends(packet: &Packet<'_>, allow: Allow) -> Ends {
-    let end = usize::try_from(packet.wire_length).unwrap_or(usize::MAX);
-    let first = packet.data.first().filter(|_| end > 0);
-    let Some(Ok(family)) = first.map(|first| version(*first)) else {
+    let mut decoded = Decoded::unread(packet, allow);
+    if let Err(Malformed::Empty | Malformed::IpVersion) = decoded.read_headers() {
         return Ends::default();
-    };
-    let mut decoded = Decoded::begin(packet.data, end, family, allow);
-    // A lie ends the walk, and what was written down before it holds.
-    let _ = decoded.walk();
+    }
+    // Any other lie ended the walk, and what was written down before it holds.
     Ends {
         addresses: decoded.addresses(),
         ports: decoded.ports_of_header(),

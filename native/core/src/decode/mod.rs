@@ -86,10 +86,9 @@ pub struct Decoded<'a> {
 /// The first lie of the packet's headers: no rule sees it.
 #[inline]
 pub fn decode<'a>(packet: &Packet<'a>, allow: Allow) -> Result<Decoded<'a>, Malformed> {
-    let end = usize::try_from(packet.wire_length).unwrap_or(usize::MAX);
-    // Nothing copied is nothing known, and the queue always copies the header's beginning.
-    let first = packet.data.first().filter(|_| end > 0).ok_or(Malformed::Empty)?;
-    Decoded::begin(packet.data, end, version(*first)?, allow).headers()
+    let mut decoded = Decoded::unread(packet, allow);
+    decoded.read_headers()?;
+    Ok(decoded)
 }
 
 fn version(first: u8) -> Result<Family, Malformed> {
@@ -106,6 +105,25 @@ fn require(truth: bool, code: Malformed) -> Result<(), Malformed> {
 }
 
 impl<'a> Decoded<'a> {
+    /// A packet of which nothing has been read.
+    #[inline]
+    pub(crate) fn unread(packet: &Packet<'a>, allow: Allow) -> Self {
+        let end = usize::try_from(packet.wire_length).unwrap_or(usize::MAX);
+        Self::begin(packet.data, end, Family::Ipv4, allow)
+    }
+
+    /// Reads the headers of an unread packet, in place: to move what was just written costs more than to read it.
+    ///
+    /// # Errors
+    /// See [`decode`].
+    #[inline]
+    pub(crate) fn read_headers(&mut self) -> Result<(), Malformed> {
+        // Nothing copied is nothing known, and the queue always copies the header's beginning.
+        self.family = version(*self.data.first().ok_or(Malformed::Empty)?)?;
+        self.walk()
+    }
+
+    #[inline]
     fn begin(data: &'a [u8], end: usize, family: Family, allow: Allow) -> Self {
         Self {
             data: &data[..end.min(data.len())],
@@ -122,12 +140,6 @@ impl<'a> Decoded<'a> {
             extensions: 0,
             depth: 0,
         }
-    }
-
-    #[inline]
-    fn headers(mut self) -> Result<Self, Malformed> {
-        self.walk()?;
-        Ok(self)
     }
 
     #[inline]

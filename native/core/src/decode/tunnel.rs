@@ -81,7 +81,7 @@ impl<'a> Decoded<'a> {
         inner.depth = self.depth + 1;
         if let Some(first) = inner.copied::<1>(0) {
             require(version(first[0])? == announced, Malformed::IpVersion)?;
-            return inner.headers();
+            inner.walk()?;
         }
         Ok(inner)
     }

@@ -2,7 +2,7 @@
 
 use super::{Decided, Desk, Engine, Now, Outcome, Suspended};
 use crate::conditions::View;
-use crate::decode::decode;
+use crate::decode::Decoded;
 use crate::index::Scratch;
 use crate::packet::Packet;
 use crate::plan::{Action, Decision, Rule};
@@ -14,7 +14,6 @@ use crate::verdict::{Detail, Effect, Reason, Verdict};
 pub struct Way<'e, 'a, 'd> {
     engine: &'e Engine,
     view: View<'e, 'a>,
-    arrived_with: u32,
     default: Decision,
     desk: &'d mut Desk,
 }
@@ -27,33 +26,31 @@ impl Drop for Way<'_, '_, '_> {
 }
 
 impl<'e, 'a, 'd> Way<'e, 'a, 'd> {
-    /// A packet before the first rule.
-    ///
-    /// # Errors
-    /// The outcome of a packet that meets no rule: its headers lie, or the policy says nothing of its hook.
-    pub fn begin(engine: &'e Engine, packet: &Packet<'a>, now: Now, desk: &'d mut Desk) -> Result<Self, Outcome> {
-        let Some(default) = engine.plan.defaults[packet.hook as usize] else {
-            let failure = engine.failure(Cause::Error, Detail::NoDefault(packet.hook));
-            return Err(ended(packet, failure, &desk.tallies));
-        };
-        match decode(packet, engine.plan.allow) {
-            Ok(decoded) => Ok(Self {
-                engine,
-                view: View::new(engine, *packet, decoded, now, std::mem::take(&mut desk.found)),
-                arrived_with: packet.mark,
-                default,
-                desk,
-            }),
-            Err(code) => {
-                let failure = engine.failure(Cause::Malformed, Detail::What(What::Malformed(code)));
-                Err(ended(packet, failure, &desk.tallies))
-            }
+    /// A packet that nobody has looked at.
+    #[inline]
+    pub fn new(engine: &'e Engine, packet: &'a Packet<'a>, now: Now, default: Decision, desk: &'d mut Desk) -> Self {
+        let unread = Decoded::unread(packet, engine.plan.allow);
+        Self {
+            engine,
+            view: View::new(engine, packet, unread, now, std::mem::take(&mut desk.found)),
+            default,
+            desk,
         }
+    }
+
+    /// Reads its headers. The outcome of a packet whose headers lie: it meets no rule.
+    #[inline]
+    pub fn begin(&mut self) -> Option<Outcome> {
+        let code = self.view.read_headers().err()?;
+        let failure = self
+            .engine
+            .failure(Cause::Malformed, Detail::What(What::Malformed(code)));
+        Some(self.end(failure))
     }
 
     /// The mark that rules have given it by now.
     pub fn set_mark(&mut self, mark: u32) {
-        self.view.set_mark(mark);
+        self.view.mark = mark;
     }
 
     /// The verdict of the flow that it belongs to, when a rule has decided that.
@@ -168,7 +165,7 @@ impl<'e, 'a, 'd> Way<'e, 'a, 'd> {
                 });
             }
             Action::Count(counter) => self.desk.tallies.add_counter(counter, self.view.packet.wire_length),
-            Action::Mark { value, mask } => self.view.set_mark(self.view.packet.mark & !mask | value),
+            Action::Mark { value, mask } => self.view.mark = self.view.mark & !mask | value,
             Action::Add { set, field, timeout } => {
                 let set = &self.engine.sets[set];
                 self.view.each_element(field, |element| {
@@ -207,14 +204,14 @@ impl<'e, 'a, 'd> Way<'e, 'a, 'd> {
     fn suspended(&mut self, i: usize) -> Suspended {
         Suspended {
             rule: i as u32,
-            mark: self.view.packet.mark,
+            mark: self.view.mark,
             now: self.view.now,
             effects: std::mem::take(&mut self.desk.effects),
         }
     }
 
     fn verdict(&self, decision: Decision, reason: Reason, rule: Option<u32>) -> Verdict {
-        let mark = Some(self.view.packet.mark).filter(|mark| *mark != self.arrived_with);
+        let mark = Some(self.view.mark).filter(|mark| *mark != self.view.packet.mark);
         Verdict {
             decision,
             reason,
@@ -226,7 +223,7 @@ impl<'e, 'a, 'd> Way<'e, 'a, 'd> {
 
     /// Counts it.
     pub fn end(&mut self, verdict: Verdict) -> Outcome {
-        ended(&self.view.packet, verdict, &self.desk.tallies)
+        ended(self.view.packet, verdict, &self.desk.tallies)
     }
 }
 
@@ -246,7 +243,7 @@ fn append_key(key: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-fn ended(packet: &Packet<'_>, verdict: Verdict, tallies: &Tallies) -> Outcome {
+pub fn ended(packet: &Packet<'_>, verdict: Verdict, tallies: &Tallies) -> Outcome {
     count(packet, &verdict, tallies);
     Outcome::Verdict(verdict)
 }

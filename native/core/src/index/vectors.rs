@@ -11,6 +11,9 @@ pub const CHUNK_BITS: usize = 512;
 /// Chunks that one word of a summary stands for.
 pub const WORD_CHUNKS: usize = 64;
 
+/// Vectors times chunks of a dimension that gets a table of all its chunks.
+const MOST_ROWS: usize = 1 << 20;
+
 /// 512 rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(align(64))]
@@ -116,6 +119,9 @@ pub struct Vectors {
     numbers: Vec<u32>,
     /// The wild vector's first.
     chunks: Vec<Chunk>,
+    /// Where there is room: of each chunk of each vector, which of `chunks` it is. Faster than to count special ones.
+    rows: Vec<u32>,
+    chunks_each: usize,
 }
 
 impl Vectors {
@@ -130,19 +136,35 @@ impl Vectors {
         self.words[vector as usize * self.words_each + word].summary
     }
 
-    /// A chunk of a vector. Without a branch: which chunks are special no processor can foretell.
+    /// A chunk of a vector.
     #[inline]
     pub fn chunk(&self, vector: VectorId, chunk: usize) -> &Chunk {
+        match self.rows.get(vector as usize * self.chunks_each + chunk) {
+            Some(number) => &self.chunks[*number as usize],
+            None => &self.chunks[self.number(vector, chunk)],
+        }
+    }
+
+    /// Which of `chunks` it is. Without a branch: which ones are special no processor can foretell.
+    fn number(&self, vector: VectorId, chunk: usize) -> usize {
         let word = &self.words[vector as usize * self.words_each + chunk / WORD_CHUNKS];
         let bit = 1 << (chunk % WORD_CHUNKS);
         let before = (word.special & (bit - 1)).count_ones();
         let number = self.numbers[(word.start + before) as usize] as usize;
-        &self.chunks[if word.special & bit == 0 { chunk } else { number }]
+        if word.special & bit == 0 { chunk } else { number }
+    }
+
+    fn write_rows(&mut self) {
+        let places =
+            (0..self.len()).flat_map(|vector| (0..self.chunks_each).map(move |chunk| (vector as VectorId, chunk)));
+        self.rows = places
+            .map(|(vector, chunk)| self.number(vector, chunk) as u32)
+            .collect();
     }
 
     /// How much memory they take.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.words) + size_of_val(&*self.numbers) + size_of_val(&*self.chunks)
+        size_of_val(&*self.words) + size_of_val(&*self.numbers) + size_of_val(&*self.chunks) + size_of_val(&*self.rows)
     }
 
     /// How many different chunks are kept.
@@ -184,6 +206,8 @@ impl Writer {
                 words: Vec::new(),
                 numbers: Vec::new(),
                 chunks: wild.clone(),
+                rows: Vec::new(),
+                chunks_each: wild.len(),
             },
             wild,
         };
@@ -251,6 +275,9 @@ impl Writer {
     pub fn finish(self) -> Vectors {
         let mut vectors = self.vectors;
         vectors.numbers.push(0);
+        if vectors.len() * vectors.chunks_each <= MOST_ROWS {
+            vectors.write_rows();
+        }
         vectors.words.shrink_to_fit();
         vectors.numbers.shrink_to_fit();
         vectors.chunks.shrink_to_fit();
