@@ -20,6 +20,7 @@ KINDS: Mapping[str, str] = {
     "merge-key": "the merge key <<, which YAML 1.2 does not have",
     "tag": "a YAML tag, such as !!python/object",
     "yaml-trap": "YAML 1.1 would read this plain value as something else (no, 22:22, 010)",
+    "writable": "a file that others can write, who could so change the policy (a warning)",
     "include": "an include leaves the policy's folder, matches no file, is cyclic or too deep",
     # the structure
     "unknown-key": "a key that does not belong here",

@@ -147,6 +147,8 @@ def _load(data: bytes, name: str, path: Path, folder: Path, sources: Sources) ->
     documents = _documents(files, main, scope)
     document = documents.get(main.name)
     _sets(names, files, scope, sources, folder)
+    for file, said in sources.writable.items():
+        problems.add("writable", Position(file, 1, 1), said, severity="warning")
     reader = RuleReader(scope, files, documents, prefix=name.removesuffix(Path(name).name))
     rules = reader.read(main)
     cases = tuple(_cases(documents, reader, scope))

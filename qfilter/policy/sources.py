@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ class Sources:
     texts: dict[str, bytes] = field(default_factory=dict)
     stacks: dict[str, tuple[Position, ...]] = field(default_factory=dict)
     """The entries that led to a file, innermost first; nothing for the policy itself."""
+    writable: dict[str, str] = field(default_factory=dict)
+    """What is said of the files that others can write, by their names."""
     _lines: dict[str, list[str]] = field(default_factory=dict)
     """Of the texts whose lines were asked for."""
     _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -42,12 +45,23 @@ class Sources:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise UnreadableError("unreadable", f"{name!r} is not a file")
             with path.open("rb") as stream:
+                self._judge(name, os.fstat(stream.fileno()))
                 data = stream.read(most + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise UnreadableError("unreadable", f"cannot read {name!r}: {reason.lower()}") from None
         self.add(name, data, stack, most)
         return data
+
+    def _judge(self, name: str, status: os.stat_result) -> None:
+        """Note a file that others, or a group that is not root's or ours, can write."""
+        writers = stat.S_IWOTH | (0 if status.st_gid in (0, os.getegid()) else stat.S_IWGRP)
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & writers:
+            expected = mode & ~writers
+            self.writable[name] = (
+                f"{name!r} can be written by others (mode {mode:04o}): expected at most {expected:04o}"
+            )
 
     def add(self, name: str, data: bytes, stack: tuple[Position, ...] = (), most: int = MAX_BYTES) -> None:
         """Keep a text. Raises UnreadableError when it is too large."""

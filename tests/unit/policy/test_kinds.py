@@ -19,6 +19,12 @@ Row = tuple[str, str | bytes, str, str]
 ROWS: list[Row] = [
     # the file
     ("unreadable", b"", "policy.yaml:1:1", "is not a file"),
+    (
+        "writable",
+        HEAD,
+        "policy.yaml:1:1",
+        "'policy.yaml' can be written by others (mode 0646): expected at most 0644",
+    ),
     ("encoding", HEAD.encode() + b"rules: [\xff]", "policy.yaml:3:9", "byte 0xff is not UTF-8"),
     ("encoding", b"\xff\xfev\x00", "policy.yaml:1:1", "the file is UTF-16: expected UTF-8"),
     ("encoding", b"\xef\xbb\xbfversion: 1", "policy.yaml:1:1", "begins with a byte order mark: expected UTF-8 without"),
@@ -217,6 +223,8 @@ def test_a_mistake(
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     else:
         path.mkdir()
+    if kind == "writable":
+        path.chmod(0o646)
     try:
         policy = load("policy.yaml")
     except PolicyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TypeGuard
 
@@ -406,6 +407,41 @@ def test_words_of_a_mistake_are_those_of_the_policy() -> None:
     ]
     (told,) = problems(f"{HEAD}rules: [{{match: {{protocol: tpc}}, verdict: accept}}]\n")
     assert told.endswith("(did you mean 'tcp'?)")
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "said"),
+    [
+        (0o644, 0, ""),
+        (0o664, 0, ""),
+        (0o600, 65534, ""),
+        (0o664, 65534, "(mode 0664): expected at most 0644"),
+        (0o646, 0, "(mode 0646): expected at most 0644"),
+        (0o666, 65534, "(mode 0666): expected at most 0644"),
+    ],
+)
+def test_files_that_others_can_write_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: int, said: str
+) -> None:
+    texts = {
+        "policy.yaml": f"{HEAD}include: more.yaml\nrules: [{{match: {{saddr: $bad}}, verdict: accept}}]\n",
+        "more.yaml": "sets: {bad: {type: address, file: bad.txt}}\n",
+        "bad.txt": "192.0.2.1\n",
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, text in texts.items():
+        Path(name).write_text(text)
+        Path(name).chmod(mode)
+    real = os.fstat
+
+    def of_group(descriptor: int) -> os.stat_result:
+        values = list(real(descriptor))
+        values[5] = group
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", of_group)
+    told = [f"{name}:1:1: warning: '{name}' can be written by others {said}" for name in sorted(texts)]
+    assert sorted(map(str, load("policy.yaml").warnings)) == (told if said else [])
 
 
 def test_a_definition_is_read_once_for_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
