@@ -72,8 +72,8 @@ def report_error(error: QFilterError) -> int:
     """Write an error for the person who must act on it, and return the exit code."""
     if isinstance(error, PolicyError):
         write_diagnostics(error.diagnostics)
-    else:
-        _write_error(str(error))
+        return 4 if {each.kind for each in error.diagnostics} == {"unsupported"} else 1
+    _write_error(str(error))
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 

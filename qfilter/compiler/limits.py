@@ -8,6 +8,7 @@ from qfilter import predicates
 from qfilter.compiler import walk
 from qfilter.compiler.reads import fields
 from qfilter.errors import Diagnostic, Position
+from qfilter.fields import CONNTRACK
 from qfilter.model.hook import Hook
 from qfilter.model.plan import Capabilities
 from qfilter.model.policy import Policy, Target
@@ -43,21 +44,21 @@ def check(policy: Policy, capabilities: Capabilities) -> tuple[Diagnostic, ...]:
 
 def _rule(rule: Rule, hooks: tuple[Hook, ...], capabilities: Capabilities) -> Iterator[Diagnostic]:
     if capabilities.unreadable:
-        yield from _unread(rule, capabilities.unreadable)
+        yield from _unread(rule, capabilities)
     if capabilities.ip_queue and any(isinstance(action, SetMark) for action in rule.actions):
         yield _mistake("unsupported", rule.at, "mark: ip_queue's verdicts carry no mark, use target nfqueue")
     if rule.verdict is not None:
         yield from _decision(rule.verdict, hooks, rule.at, capabilities)
 
 
-def _unread(rule: Rule, unreadable: frozenset[str]) -> Iterator[Diagnostic]:
+def _unread(rule: Rule, capabilities: Capabilities) -> Iterator[Diagnostic]:
     for test in walk.tests(rule.match):
         for name in _tested(test):
-            if name in unreadable:
-                yield _unreadable(name, test.at)
+            if name in capabilities.unreadable:
+                yield _unreadable(name, test.at, capabilities)
     for name in fields(rule):
-        if name in unreadable:
-            yield _unreadable(name, rule.at)
+        if name in capabilities.unreadable:
+            yield _unreadable(name, rule.at, capabilities)
 
 
 def _tested(test: walk.Test) -> tuple[str, ...]:
@@ -115,8 +116,11 @@ def _at(policy: Policy, setting: str) -> Position:
     return policy.settings.get(setting, Position(policy.path, 1, 1))
 
 
-def _unreadable(name: str, at: Position) -> Diagnostic:
-    return _mistake("unsupported", at, f"field {name!r}: no packet from this queue carries it")
+def _unreadable(name: str, at: Position, capabilities: Capabilities) -> Diagnostic:
+    said = f"field {name!r}: no packet from this queue carries it"
+    if name in CONNTRACK and not capabilities.ip_queue:
+        said += ", which takes a kernel with CONFIG_NETFILTER_NETLINK_GLUE_CT"
+    return _mistake("unsupported", at, said)
 
 
 def _mistake(kind: str, at: Position, message: str) -> Diagnostic:

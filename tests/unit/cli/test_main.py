@@ -15,8 +15,11 @@ from qfilter.cli import cli, schema
 from qfilter.errors import (
     CaptureError,
     ControlError,
+    Diagnostic,
     FirewallError,
     PacketError,
+    PolicyError,
+    Position,
     PrivilegeError,
     QFilterError,
     QueueError,
@@ -36,11 +39,18 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(schema, "json_schema", fail)
 
 
+def refused(*kinds: str) -> PolicyError:
+    """A policy that this machine does not take, for mistakes of these kinds."""
+    return PolicyError([Diagnostic(kind=kind, at=Position("a.yaml", 1, 1), message=kind) for kind in kinds])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (PacketError("hook 'x'"), 1, "error: hook 'x'\n"),
         (CaptureError("a.pcap: byte 7"), 1, "error: a.pcap: byte 7\n"),
+        (refused("unsupported"), 4, "a.yaml:1:1: error: unsupported\n"),
+        (refused("unsupported", "own-queue"), 1, "a.yaml:1:1: error: unsupported\na.yaml:1:1: error: own-queue\n"),
         (PrivilegeError("needs root"), 3, "error: needs root\n"),
         (UnsupportedError("no nft"), 4, "error: no nft\n"),
         (QueueError("bind queue 0", "refused"), 4, "error: bind queue 0: refused\n"),
