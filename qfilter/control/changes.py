@@ -95,7 +95,10 @@ def changes(old: Policy, new: Policy) -> tuple[str, ...]:
 def _settings(old: Policy, new: Policy) -> Iterator[str]:
     if old.path != new.path:
         yield f"file {new.path}, was {old.path}"
-    yield from _told("default", old.defaults, new.defaults, _default)
+    gone = [hook for hook in old.defaults if hook not in new.defaults]
+    yield from (f"{hook}: no longer filtered, default was {_default(old.defaults[hook])}" for hook in gone)
+    kept = {hook: default for hook, default in old.defaults.items() if hook not in gone}
+    yield from _told("default", kept, new.defaults, _default)
     yield from _told("on_failure", old.on_failure, new.on_failure, str)
     if old.allow != new.allow:
         yield f"allow {_listed(new.allow)}, was {_listed(old.allow)}"

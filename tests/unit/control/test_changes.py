@@ -40,7 +40,10 @@ def plan(old: str = "", new: str = "", *, install: bool = True) -> Plan:
         (
             "forward: accept",
             "output: accept",
-            ["default forward nothing, was accept", "default output accept, was nothing"],
+            [
+                "forward: no longer filtered, default was accept",
+                "default output accept, was nothing",
+            ],
         ),
         ("version: 1\n", "version: 1\non_failure: {error: accept}\n", ["on_failure error accept, was drop"]),
         ("version: 1\n", "version: 1\nallow: [tcp-flags]\n", ["allow tcp-flags, was nothing"]),
