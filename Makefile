@@ -32,6 +32,9 @@ ifeq ($(POLICY),)
 $(error HOST=1 needs a policy: sudo make run HOST=1 POLICY=rules/workstation.yaml)
 endif
 else
+ifeq ($(origin POLICY),command line)
+$(error POLICY needs HOST=1, and is in force on this host then: sudo make run HOST=1 POLICY=$(POLICY))
+endif
 run: command := $(bin)/python -m tests.lab.demo
 endif
 run: setup ## the demonstration in a private lab; with HOST=1 POLICY=file on this host

@@ -33,6 +33,23 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("POLICY=x.yaml",),
+            "POLICY needs HOST=1, and is in force on this host then: sudo make run HOST=1 POLICY=x.yaml",
+        ),
+        (("HOST=1",), "HOST=1 needs a policy: sudo make run HOST=1 POLICY=rules/workstation.yaml"),
+    ],
+)
+def test_make_run_takes_host_and_policy_together(words: tuple[str, ...], said: str) -> None:
+    command = ["make", "--dry-run", "run", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{said}.  Stop." in done.stderr
+
+
 def tool(folder: Path, name: str, version: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\necho '{name} {version} (0123abc 2026-01-01)'\n")
