@@ -398,3 +398,73 @@ fn owned(queued: &Queued<'_>, most: usize) -> Owned {
         ..whole
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use qfilter_core::plan::Plan;
+
+    use super::*;
+
+    fn decided(judged: Judged<Waits>) -> Final {
+        match judged {
+            Judged::Final(decided) => decided,
+            Judged::Wait(_) => panic!("it waits"),
+        }
+    }
+
+    /// IPv4 without a payload, on forward.
+    fn packet() -> Queued<'static> {
+        Queued {
+            hook: 2,
+            wire_length: 20,
+            checksum_ready: true,
+            payload: &[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2],
+            ..Queued::default()
+        }
+    }
+
+    /// An engine that does the same with every packet.
+    fn in_force(number: u64, kind: Kind) -> Arc<InForce> {
+        let decision = Decision { kind, argument: 0 };
+        let plan = Plan {
+            defaults: [Some(decision); 5],
+            ..Plan::default()
+        };
+        Arc::new(InForce::new(
+            Arc::new(Engine::new(plan, TimeZone::UTC).unwrap()),
+            number,
+        ))
+    }
+
+    /// A judge that met the first policy, which accepts, and has the second, which drops; and the first.
+    fn after_a_reload() -> (PolicyJudge, Arc<InForce>) {
+        let shared = Arc::new(Shared::new(in_force(0, Kind::Accept)));
+        let mut judge = PolicyJudge::new(Arc::clone(&shared), Arc::default(), 0);
+        judge.begin_batch();
+        let met = judge.policy();
+        shared.in_force.store(in_force(1, Kind::Drop));
+        judge.begin_batch();
+        (judge, met)
+    }
+
+    #[test]
+    fn a_packet_is_judged_and_counted_by_the_policy_that_it_met() {
+        let (mut judge, met) = after_a_reload();
+        assert_eq!(decided(judge.judge_by(Arc::clone(&met), &packet())), Final::ACCEPT);
+        assert_eq!(decided(judge.judge(&packet())), Final::DROP);
+        let present = judge.policy();
+        assert_eq!(decided(judge.judge_by(present, &packet())), Final::DROP);
+        let counted = |each: &InForce| each.totals().defaults[2].packets;
+        assert_eq!((counted(&met), counted(&judge.current)), (1, 2));
+    }
+
+    #[test]
+    fn after_a_panic_with_an_older_policy_the_present_one_judges() {
+        let (mut judge, met) = after_a_reload();
+        let panicked = catch_unwind(AssertUnwindSafe(|| judge.by(met, |_| panic!("in an old rule"))));
+        assert_eq!(*panicked.unwrap_err().downcast::<&str>().unwrap(), "in an old rule");
+        assert_eq!(decided(judge.judge(&packet())), Final::DROP);
+        assert_eq!(judge.current.number, 1);
+    }
+}
