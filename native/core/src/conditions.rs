@@ -68,12 +68,6 @@ impl<'e, 'a> View<'e, 'a> {
             wall: self.now.wall,
             zone: &self.engine.zone,
         };
-        if field == Field::Mark {
-            return Value::Number(self.mark.into());
-        }
-        if depth == 0 {
-            return self.decoded.read(field, self.packet, &clock);
-        }
         let mut level = &self.decoded;
         for below in &self.inner[..usize::from(depth)] {
             match below.get_or_init(|| level.inside()) {
@@ -92,6 +86,9 @@ impl<'e, 'a> View<'e, 'a> {
                     });
                 }
             }
+        }
+        if field == Field::Mark {
+            return Value::Number(self.mark.into());
         }
         level.read(field, self.packet, &clock)
     }
