@@ -95,7 +95,8 @@ def matcher(rounds: int) -> Results:
         each = [(decided[rules], loop) for decided, loop in measured]
         results[f"matcher_ns {rules}"] = median(found["ns"] for found, _ in each)
         results[f"matcher_changing_ns {rules}"] = median(found["changing_ns"] for found, _ in each)
-        results[f"matcher_share {rules}"] = median(found["changing_ns"] / loop for found, loop in each)
+        results[f"matcher_share {rules}"] = median(found["ns"] / loop for found, loop in each)
+        results[f"matcher_changing_share {rules}"] = median(found["changing_ns"] / loop for found, loop in each)
     results["matcher_allocations"] = max(found["allocations"] for decided, _ in measured for found in decided.values())
     return results
 

@@ -97,12 +97,16 @@ TARGETS = [
     Target(_PING, "p99 by the C loop's", _AT_MOST, 1.25, _by(_THOUSAND, BASELINE, "p99_us")),
     *(
         Target(
-            f"matcher alone, {rules:,} rules",
+            f"matcher alone, {rules:,} rules, {traffic}",
             "of the C loop's CPU a packet",
             _AT_MOST,
             share,
-            _alone("alone", f"matcher_share {rules}"),
+            _alone("alone", f"{figure} {rules}"),
             "{:.1%}",
+        )
+        for traffic, figure in (
+            ("the flood's packets", "matcher_share"),
+            ("every packet another", "matcher_changing_share"),
         )
         for rules, share in ((10, 0.04), (1_000, 0.07), (10_000, 0.10))
     ),
