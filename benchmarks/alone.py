@@ -80,7 +80,7 @@ def matcher(rounds: int) -> Results:
     """Nanoseconds to decode and decide one packet, by numbers of header rules, as a share of the C loop's CPU beside.
 
     The example `decide` of native/core gets plan documents and prints a line of figures for each: of the flood's
-    packets, and of packets that all differ, of which the share is taken. The C loop is flooded in the same round.
+    packets, and of packets that all differ. The C loop is flooded in the same round.
     """
     documents = [str(_load(policies.header(count))[1]) for count in MATCHER_RULES]
     command = [example("qfilter-core", "decide"), *documents]

@@ -62,7 +62,8 @@ def test_each_target_is_met_missed_or_not_measured() -> None:
     work = "64-byte UDP, 1,000 header rules, the last matches"
     assert f"| {work} | rate by the C loop's | at least 0.95 | 0.98 | met |" in lines
     assert f"| {work} | CPU a packet by the C loop's | at most 1.10 | 1.18 | **missed** |" in lines
-    assert "| matcher alone, 10 rules | of the C loop's CPU a packet | at most 4.0% | 5.0% | **missed** |" in lines
+    matcher = "matcher alone, 10 rules, the flood's packets"
+    assert f"| {matcher} | of the C loop's CPU a packet | at most 4.0% | 5.0% | **missed** |" in lines
     assert "| matcher alone | allocations, all packets together | at most 0 | 0 | met |" in lines
     assert "| one TCP stream, 1,000 header rules | rate by the C loop's | at least 0.97 | - | - |" in lines
 
@@ -77,7 +78,7 @@ def test_a_machine_that_others_used_is_told() -> None:
 def test_every_row_of_the_issue_is_there() -> None:
     bounds = [(target.bound.split()[1], target.value) for target in TARGETS]
     least = [0.95, 0.90, 1.7, 4, 10, 40, 0.97, 0.60, 0.90]
-    most = [1.10, 1.15, 1.10, 1.25, 0.04, 0.07, 0.10, 0, 0.15, 64, 3, 1.10, 0, 80, 2]
+    most = [1.10, 1.15, 1.10, 1.25, 0.04, 0.07, 0.10, 0.04, 0.07, 0.10, 0, 0.15, 64, 3, 1.10, 0, 80, 2]
     assert [value for word, value in bounds if word == "least"] == least
     assert [value for word, value in bounds if word == "most"] == most
 
