@@ -16,7 +16,7 @@ from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_diagnostics
 from qfilter.control.place import default_path
 from qfilter.daemon import EngineName, Service, prepare
-from qfilter.events.line import in_force, losses
+from qfilter.events.line import in_force, losses, unwritten
 from qfilter.events.outputs import Outputs
 from qfilter.events.table import render
 from qfilter.firewall.watch import EVERY
@@ -131,9 +131,8 @@ def _say_start(service: Service, lines: bool) -> None:
 def _tell_end(service: Service, outputs: Outputs, lines: bool) -> None:
     outcome = outputs.outcome
     lost = [text for queue in service.losses if (text := losses(queue))]
-    if outcome.lost:
-        why = f": {outcome.error}" if outcome.error else ""
-        lost.append(f"{outcome.lost:,} events or captured packets were lost{why}")
+    if text := unwritten(outcome.lost, outcome.error):
+        lost.append(text)
     style = style_on(console(stderr=not lines))
     click.echo(render(service.report(), style, lost), nl=False, err=not lines)
     if service.failed and service.plan.kernel is not None:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from qfilter.cli.control import control_option
 from qfilter.cli.output import console, style_on, write_json
 from qfilter.control.client import ControlClient
-from qfilter.events.line import losses
+from qfilter.events.line import losses, unwritten
 from qfilter.events.table import render
 from qfilter.model.report import Report
 
@@ -21,7 +21,11 @@ def command(form: str, control: str | None) -> None:
     with ControlClient(control) as client:
         stats = client.stats()
     if form == "json":
-        write_json({"report": TypeAdapter(Report).dump_python(stats.report, mode="json"), "queues": stats.queues})
+        report = TypeAdapter(Report).dump_python(stats.report, mode="json")
+        events = {"events_lost": stats.events_lost, "events_error": stats.events_error}
+        write_json({"report": report, "queues": stats.queues, **events})
     else:
         lost = [text for queue in stats.queues if (text := losses(queue))]
+        if text := unwritten(stats.events_lost, stats.events_error):
+            lost.append(text)
         click.echo(render(stats.report, style_on(console()), lost), nl=False)

@@ -17,7 +17,7 @@ from qfilter.control.messages import Status as Service
 from qfilter.control.place import default_path
 from qfilter.daemon import prepare
 from qfilter.errors import ControlError, PrivilegeError
-from qfilter.events.line import in_force
+from qfilter.events.line import in_force, unwritten
 from qfilter.model.policy import Backend, Policy
 from qfilter.netlink.queues import BoundQueue, bound_queues, holder
 from qfilter.policy.load import load
@@ -68,9 +68,11 @@ def _ask(control: str | None) -> Service | str:
 
 
 def _in_words(service: Service) -> str:
+    lost = unwritten(service.events_lost, service.events_error)
     return (
         f"in force: {in_force(service.in_force)}\n"
         f"    since {service.since}, process {service.process}, engine {service.engine}, policy {service.digest}"
+        + (f"\n    {lost}" if lost else "")
     )
 
 
@@ -83,6 +85,8 @@ def _service_as_dict(service: Service) -> dict[str, object]:
         "since": service.since,
         "in_force": service.in_force,
         "queues": service.queues,
+        "events_lost": service.events_lost,
+        "events_error": service.events_error,
     }
 
 

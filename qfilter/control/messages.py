@@ -128,6 +128,10 @@ class Status(_Message):
     """What the `start` event says."""
     queues: tuple[Mapping[str, object], ...]
     """What each queue has lost, as `queue` events say it."""
+    events_lost: int
+    """Events and captured packets that could not be written."""
+    events_error: str
+    """Why the last of them could not; empty where there was no room, or all could."""
     kind: Literal["status"] = "status"
 
 
@@ -138,6 +142,10 @@ class Stats(_Message):
     report: Report
     queues: tuple[Mapping[str, object], ...]
     """What each queue has lost, as `queue` events say it."""
+    events_lost: int
+    """Events and captured packets that could not be written."""
+    events_error: str
+    """Why the last of them could not; empty where there was no room, or all could."""
     kind: Literal["stats"] = "stats"
 
 

@@ -20,9 +20,16 @@ Losses = tuple[Mapping[str, object], ...]
 class LossWatch:
     """Looks at the queues of a service again and again, and tells of each that has lost more."""
 
-    def __init__(self, queues: Sequence[CountedQueue], tell: Callable[[Mapping[str, object]], None]) -> None:
+    def __init__(
+        self,
+        queues: Sequence[CountedQueue],
+        tell: Callable[[Mapping[str, object]], None],
+        also: Callable[[], None],
+    ) -> None:
+        """`also` is called at every look."""
         self._queues = queues
         self._tell = tell
+        self._also = also
         self._looked = 0.0
         self._bound: Mapping[int, BoundQueue] = {}
         """The kernel's table, when it was last read."""
@@ -35,6 +42,7 @@ class LossWatch:
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
+        self._also()
         bound = _bound()
         if bound is None:
             return

@@ -17,23 +17,35 @@ class Recorder:
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
-        self._unrecorded = 0
+        self._unrecorded = self._untold = 0
 
     @property
     def lost(self) -> int:
         """Events that could not be made or written."""
         return self._outputs.outcome.lost + self._unrecorded
 
+    @property
+    def error(self) -> str:
+        """Why the last one could not be written; empty where all could."""
+        return self._outputs.outcome.error
+
     def miss(self, count: int) -> None:
-        """So many events never came here."""
+        """So many events never came here, or could not be made."""
         self._unrecorded += count
+        self._untold += count
+
+    def tell_missed(self) -> None:
+        """Of those that were missed since the last call, one event."""
+        if self._untold:
+            self._outputs.miss(self._untold)
+            self._untold = 0
 
     def verdict(self, engine: Engine, packet: Packet | None, verdict: Verdict) -> None:
         """One packet's end, or a failure of the queue itself; of a message that was cut no packet is known."""
         try:
             self._verdict(engine, packet, verdict)
         except Exception:  # noqa: BLE001 - the verdict stands: a drop that cannot be told is not an error to accept
-            self._unrecorded += 1
+            self.miss(1)
 
     def note(self, kind: EventType, policy: str, values: Mapping[str, object]) -> None:
         """Something else than a packet; `policy` is the digest of the one in force."""

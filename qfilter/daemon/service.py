@@ -99,6 +99,7 @@ class Service:
         # Not an Event: its lock may be held by the very thread that a signal interrupts.
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._ending = False
+        self._said = ""
         self._failure: BaseException | None = None
         self._draining = False
         self._installed: KernelRules | None = None
@@ -114,7 +115,7 @@ class Service:
                 undo.enter_context(firewall.lock())
             listener = None if self._control is None else undo.enter_context(listening(self._control))
             serving = self._serving = open_serving(self.plan, self._engine, self._recorder, undo)
-            losses = self._losses = LossWatch(serving.queues, lambda row: self._record(EventType.QUEUE, row))
+            losses = self._losses = LossWatch(serving.queues, self._tell_losses, self._look_at_outputs)
             self._record(EventType.START, self.in_force)
             undo.callback(self._record_stop)
             undo.callback(self._stop_serving)
@@ -200,11 +201,14 @@ class Service:
             since=rfc3339(self._since),
             in_force=self.in_force,
             queues=self.losses,
+            events_lost=self._recorder.lost,
+            events_error=self._recorder.error,
         )
 
     def stats(self) -> Stats:
         """What has been counted so far, and what the queues had lost a moment ago."""
-        return Stats(report=self.report(), queues=self.losses)
+        lost, error = self._recorder.lost, self._recorder.error
+        return Stats(report=self.report(), queues=self.losses, events_lost=lost, events_error=error)
 
     def sets(self) -> Sets:
         """Every set, and how much is in it."""
@@ -422,6 +426,16 @@ class Service:
         assert self._serving is not None
         self._serving.stop(drain=self._draining and not self.failed)
 
+    def _tell_losses(self, row: Mapping[str, object]) -> None:
+        self._record(EventType.QUEUE, row)
+
+    def _look_at_outputs(self) -> None:
+        self._recorder.tell_missed()
+        error, before = self._recorder.error, self._said
+        self._said = error
+        if error != before and self._say is not None:
+            self._say(f"events are lost: {error}")
+
     def _tell_differences(self, found: tuple[str, ...]) -> None:
         self._record(EventType.RULES, {"differences": list(found)})
         if self._say is not None:
@@ -441,6 +455,7 @@ class Service:
     def _record_stop(self) -> None:
         assert self._losses is not None
         self._losses.look_last()
+        self._recorder.tell_missed()
         report = self.report()
         totals = {
             "packets": report.total.packets,

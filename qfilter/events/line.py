@@ -81,6 +81,11 @@ def in_force(start: Event) -> str:
     return f"{visible(start.get('file'))}: queue {queues}, {rules}, default {defaults}, {outcome}"
 
 
+def unwritten(count: int, error: str) -> str:
+    """What became of events and captured packets that nobody has; empty when there are none."""
+    return f"{count:,} events or captured packets were lost{f': {visible(error)}' if error else ''}" if count else ""
+
+
 def losses(queue: Event) -> str:
     """What a `queue` event tells, such as `queue 0: socket_full 3`; empty when nothing was lost and nothing failed."""
     said = (f"{visible(key)} {_compact(value)}" for key, value in queue.items() if key not in _OF_QUEUE and value)

@@ -43,6 +43,11 @@ class Outputs:
         for writer in self._events:
             writer.put(what)
 
+    def miss(self, count: int) -> None:
+        """So many events were lost on their way here: every writer tells."""
+        for writer in self._events:
+            writer.miss(count)
+
     def capture(self, packet: Packet, verdict: Verdict) -> None:
         """One packet to the files that its verdict names."""
         if self._captures is not None and any(isinstance(effect, Captured) for effect in verdict.effects):

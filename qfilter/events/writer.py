@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+AGAIN = 1.0
+"""Seconds until a loss that the sink would not take is told again, while nothing else comes."""
+
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
 
@@ -42,16 +45,17 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Item]):
     item: Item | None
-    """None asks to reopen."""
+    """None where only losses are to be told, or to reopen is asked for."""
     dropped_before: int = 0
-    """Items that found the queue full since the entry before."""
+    """Items that found the queue full, or never came to it, since the entry before."""
+    reopens: bool = False
 
 
 class Writer(Generic[Item]):
     """Takes items at once and writes them in a thread of its own, in their order.
 
     When the queue is full the newest item is dropped and counted. `lost` makes an item that tells how many were lost;
-    it is written in the place of the gap, as soon as the sink takes something again.
+    it is written in the place of the gap, as soon as the sink takes something again, also when nothing else comes.
     """
 
     def __init__(
@@ -90,10 +94,16 @@ class Writer(Generic[Item]):
             self._gap = 0
             self._changed.notify()
 
+    def miss(self, count: int) -> None:
+        """So many items were lost on the way here: that is told, and counted by who lost them. Never blocks."""
+        with self._changed:
+            self._gap += count
+            self._changed.notify()
+
     def reopen(self) -> None:
         """Ask the sink to reopen, after the items that wait now. Never blocks, never raises."""
         with self._changed:
-            self._entries.append(_Entry(None))
+            self._entries.append(_Entry(None, reopens=True))
             self._changed.notify()
 
     @property
@@ -123,10 +133,12 @@ class Writer(Generic[Item]):
     def _run(self) -> None:
         while (entry := self._next()) is not None:
             self._unreported += entry.dropped_before
-            if entry.item is None:
+            if entry.reopens:
                 self._attempt(self._sink.reopen)
                 continue
             self._report()
+            if entry.item is None:
+                continue
             if self._attempt(partial(self._sink.write, entry.item)):
                 self._written += 1
             else:
@@ -141,7 +153,10 @@ class Writer(Generic[Item]):
         with self._changed:
             self._in_hand = False
             while not self._entries and not self._closing:
-                self._changed.wait()
+                untold = self._unreported and self._lost_item is not None
+                if self._gap or not self._changed.wait(AGAIN if untold else None):
+                    gap, self._gap = self._gap, 0
+                    return _Entry(None, gap)
             if not self._entries:
                 return None
             entry = self._entries.popleft()

@@ -135,6 +135,7 @@ def test_sighup_goes_on_in_a_new_file(world: Lab, policy_file: PolicyFile, tmp_p
         wait_until(log.exists, "the events file should be opened anew")
         assert ask(world.client, world.server) is Outcome.ANSWERED
         await_events(log, "verdict", 1)
+        await_events(log, "reload", 1)
     assert [event["type"] for event in events(old)] == ["start", "verdict"]
     assert sorted(event["type"] for event in events(log)) == ["reload", "stop", "verdict"]
 

@@ -64,7 +64,7 @@ class MadeUp:
         return next(answer for answer in ANSWERS if isinstance(answer, Status))
 
     def stats(self) -> Stats:
-        return Stats(report=ReferenceEngine(loads(TEXT, "p.yaml")).report(), queues=())
+        return Stats(report=ReferenceEngine(loads(TEXT, "p.yaml")).report(), queues=(), events_lost=0, events_error="")
 
     def sets(self) -> Sets:
         raise ZeroDivisionError("a fault")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfilter.events import writer as events_writer
 from qfilter.events.writer import Outcome, Writer
+from tests.lab.process import wait_until
 
 
 class Disk:
@@ -79,7 +82,22 @@ def test_a_sink_that_stalls_costs_the_newest_and_says_so_in_their_place() -> Non
     assert disk.log == ["a", "b", "c", "lost 3", "g"]
 
 
-def test_a_loss_with_nothing_behind_it_is_told_at_the_end() -> None:
+def test_a_loss_with_nothing_behind_it_that_is_being_told_at_the_end_is_told_once() -> None:
+    disk = Disk()
+    writer = Writer(disk, capacity=1, lost=lost)
+    writer.put("a")
+    disk.entered.acquire()
+    for item in "bcd":
+        writer.put(item)
+    disk.free(2)
+    for _ in "ab":
+        disk.entered.acquire()  # the last one is the loss, which waits
+    disk.free()
+    assert writer.close(timeout=60) == Outcome(written=2, lost=2, error="")
+    assert disk.log == ["a", "b", "lost 2"]
+
+
+def test_a_loss_with_nothing_behind_it_is_told_when_there_is_room() -> None:
     disk = Disk()
     writer = Writer(disk, capacity=1, lost=lost)
     writer.put("a")
@@ -87,8 +105,28 @@ def test_a_loss_with_nothing_behind_it_is_told_at_the_end() -> None:
     for item in "bcd":
         writer.put(item)
     disk.free()
+    wait_until(lambda: disk.log == ["a", "b", "lost 2"], "the loss should be told")
+    writer.miss(5)
+    wait_until(lambda: disk.log[3:] == ["lost 5"], "what was lost before should be told")
     assert writer.close(timeout=60) == Outcome(written=2, lost=2, error="")
-    assert disk.log == ["a", "b", "lost 2"]
+
+
+def test_a_loss_is_told_again_until_the_sink_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_writer, "AGAIN", 0.01)
+    disk = Disk()
+    tries: list[str] = []
+
+    def fails(item: str) -> bool:
+        tries.append(item)
+        return len(tries) < 4
+
+    disk.fails = fails
+    disk.free()
+    writer = Writer(disk, lost=lost)
+    writer.put("a")
+    wait_until(lambda: disk.log == ["lost 1"], "the loss should be told")
+    assert tries == ["a", "lost 1", "lost 1", "lost 1"]
+    assert writer.close(timeout=60) == Outcome(written=0, lost=1, error="no room for lost 1")
 
 
 def test_a_full_disk_loses_items_until_it_has_room_again() -> None:
