@@ -33,7 +33,7 @@ def copy_range(policy: Policy) -> int:
 
 def needs_conntrack(policy: Policy) -> bool:
     """Whether a rule looks at what connection tracking knows: the kernel says it only when asked."""
-    return any(looks_at(rule) & CONNTRACK for rule, _ in walk.rules(policy))
+    return any(not CONNTRACK.isdisjoint(_names(rule)) for rule, _ in walk.rules(policy))
 
 
 def fields(rule: Rule) -> Iterator[str]:
@@ -47,13 +47,16 @@ def fields(rule: Rule) -> Iterator[str]:
 
 def looks_at(rule: Rule) -> frozenset[str]:
     """Names of all fields that a rule reads by itself, without the rules inside it."""
-    names = set(fields(rule))
+    return frozenset(_names(rule))
+
+
+def _names(rule: Rule) -> Iterator[str]:
+    yield from fields(rule)
     for test in walk.tests(rule.match):
         if isinstance(test, FieldTest):
-            names.add(test.field)
+            yield test.field
         elif isinstance(test, PythonTest) and (predicate := predicates.find(test.name)):
-            names.update(predicate.needs)
-    return frozenset(names)
+            yield from predicate.needs
 
 
 def sets(rule: Rule) -> frozenset[str]:

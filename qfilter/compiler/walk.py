@@ -28,10 +28,10 @@ def tests(condition: Condition) -> Iterator[Test]:
     """The tests that a condition is made of, in file order."""
     ahead = [condition]
     while ahead:
-        match ahead.pop():
-            case AllOf(conditions) | AnyOf(conditions):
-                ahead.extend(reversed(conditions))
-            case NotOf(inner):
-                ahead.append(inner)
-            case test:
-                yield test
+        first = ahead.pop()
+        if isinstance(first, AllOf | AnyOf):
+            ahead.extend(reversed(first.conditions))
+        elif isinstance(first, NotOf):
+            ahead.append(first.condition)
+        else:
+            yield first

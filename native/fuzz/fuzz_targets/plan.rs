@@ -40,7 +40,7 @@ fuzz_target!(|document: &[u8]| {
         let Ok(decoded) = decode(&packet, plan.allow) else {
             continue;
         };
-        let view = View::new(&judged, packet, decoded, NOW, searcher.found());
+        let view = View::new(&judged, &packet, decoded, NOW, searcher.found());
         if let Outcome::Verdict(verdict) = judged.decide(&packet, NOW, &mut desk) {
             assert_eq!(verdict.rule, rule_by_rule(&plan, &view), "{packet:?}");
         }

@@ -1,7 +1,9 @@
 //! One field that the index looks at: from its value in a packet to the vector of the rules that it does not rule out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+use hashbrown::HashMap;
 
 use super::constraints::{Pool, RegionId};
 use super::region::{Key, Kind, Region, Spans};
@@ -29,7 +31,7 @@ enum Lookup {
     Numbers(Steps<u64>),
     Addresses(Steps<u32>, Steps<u128>),
     Texts {
-        listed: hashbrown::HashMap<Box<[u8]>, VectorId>,
+        listed: HashMap<Box<[u8]>, VectorId>,
         other: VectorId,
     },
 }
@@ -233,11 +235,9 @@ fn sweep<K: Key>(groups: &[Group<'_>], writer: &mut Writer, line: impl Fn(&Regio
     }
     turns.sort_unstable();
     let mut classes = vec![(K::FIRST, WILD)];
+    let mut walk = Walk::new(groups, writer);
     for same in turns.chunk_by(|(one, _), (other, _)| one == other) {
-        for (_, group) in same {
-            writer.toggle(&groups[*group].rules);
-        }
-        let (start, vector) = (same[0].0, writer.vector());
+        let (start, vector) = (same[0].0, walk.turn(same.iter().map(|(_, group)| *group)));
         if start == K::FIRST {
             classes.clear();
         }
@@ -245,10 +245,61 @@ fn sweep<K: Key>(groups: &[Group<'_>], writer: &mut Writer, line: impl Fn(&Regio
             classes.push((start, vector));
         }
     }
-    for group in to_the_end {
-        writer.toggle(&groups[group].rules);
-    }
+    to_the_end.into_iter().for_each(|group| walk.owe(group));
+    walk.write();
     Steps::new(&classes)
+}
+
+/// From vector to vector. A long list has the same two turns at each of its entries: those are made once.
+struct Walk<'g, 'p> {
+    groups: &'g [Group<'p>],
+    writer: &'g mut Writer,
+    at: VectorId,
+    /// Where a turn of one group leads, from where it was made.
+    known: HashMap<(VectorId, usize), VectorId>,
+    /// Groups whose rules the writer has still to take out or put in.
+    owed: BTreeSet<usize>,
+}
+
+impl<'g, 'p> Walk<'g, 'p> {
+    fn new(groups: &'g [Group<'p>], writer: &'g mut Writer) -> Self {
+        Self {
+            groups,
+            writer,
+            at: WILD,
+            known: HashMap::new(),
+            owed: BTreeSet::new(),
+        }
+    }
+
+    /// The rules of some groups come in or go out.
+    fn turn(&mut self, turning: impl ExactSizeIterator<Item = usize> + Clone) -> VectorId {
+        turning.clone().for_each(|group| self.owe(group));
+        let single = turning.clone().next().filter(|_| turning.len() == 1);
+        let Some(step) = single.map(|group| (self.at, group)) else {
+            self.at = self.write();
+            return self.at;
+        };
+        self.at = match self.known.get(&step) {
+            Some(vector) => *vector,
+            None => self.write(),
+        };
+        self.known.insert(step, self.at);
+        self.at
+    }
+
+    fn owe(&mut self, group: usize) {
+        if !self.owed.remove(&group) {
+            self.owed.insert(group);
+        }
+    }
+
+    fn write(&mut self) -> VectorId {
+        while let Some(group) = self.owed.pop_first() {
+            self.writer.toggle(&self.groups[group].rules);
+        }
+        self.writer.vector()
+    }
 }
 
 fn texts(groups: &[Group<'_>], writer: &mut Writer) -> Lookup {
@@ -264,7 +315,7 @@ fn texts(groups: &[Group<'_>], writer: &mut Writer) -> Lookup {
         }
     }
     let other = writer.vector();
-    let mut listed = hashbrown::HashMap::with_capacity(named.len());
+    let mut listed = HashMap::with_capacity(named.len());
     for (text, exceptions) in named {
         exceptions.iter().for_each(|rules| writer.toggle(rules));
         listed.insert(text.into(), writer.vector());
