@@ -164,8 +164,10 @@ def test_a_rule_about_connections_that_the_kernel_cannot_tell_is_a_mistake(monke
     with pytest.raises(PolicyError) as caught:
         daemon.prepare(loads(text), install=False)
     assert [str(one) for one in caught.value.diagnostics] == [
-        "<policy>:5:13: error: field 'ct.state': no packet from this queue carries it, "
-        "which takes a kernel with CONFIG_NETFILTER_NETLINK_GLUE_CT"
+        (
+            "<policy>:5:13: error: field 'ct.state': no packet from this queue carries it, "
+            "which takes a kernel with CONFIG_NETFILTER_NETLINK_GLUE_CT"
+        )
     ]
 
 
