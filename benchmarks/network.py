@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from benchmarks import policies, subjects
 from benchmarks.arena import Arena, idle_share
@@ -24,7 +25,7 @@ class Effort:
 
     flood: float = 3.0
     tcp: int = 4
-    pings: int = 20_000
+    pings: int = 100_000
     most_of_pings: float = 5.0
     patience: float = 5.0
     """How long others who use the machine are waited for."""
@@ -34,29 +35,30 @@ QUICK = Effort(0.3, 1, 200, 0.5, patience=0.0)
 
 
 def roster(*, quick: bool = False) -> list[Subject]:
-    """Everybody who is compared. When quick, ten rules each."""
+    """Everybody who is compared, ten rules each when quick. Machines drift: what is compared is neighbours."""
     many = (10,) if quick else (1_000, 10_000)
     entries = 100 if quick else 100_000
-    natives = [subjects.native(HEADER.format(n), policies.header(n, entries)) for n in many]
-    natives += [subjects.native(FLAT.format(n), policies.flat(n)) for n in many]
-    if not quick:
-        natives += [
-            subjects.native(PAYLOAD, policies.payload()),
-            subjects.native(SCAPY, policies.scapy(asked=True)),
-            subjects.native(NO_SCAPY, policies.scapy(asked=False)),
-        ]
-    references = (10,) if quick else (10, 1_000)
+    unhurried = [
+        subjects.native(PAYLOAD, policies.payload()),
+        subjects.rust_loop(),  # its compiler takes minutes
+        subjects.native(SCAPY, policies.scapy(asked=True)),
+        subjects.native(NO_SCAPY, policies.scapy(asked=False)),
+    ]
     return [
         subjects.no_queue(),
         subjects.c_loop(),
+        *(subjects.native(HEADER.format(n), policies.header(n, entries)) for n in many),
+        *([] if quick else unhurried),
         subjects.c_loop(subjects.HEADERS),
-        *([] if quick else [subjects.rust_loop()]),  # its compiler takes minutes
-        *(subjects.iptables(n) for n in many),
-        *(subjects.nft(n) for n in many),
         subjects.netfilterqueue(),
-        *(subjects.reference(HEADER.format(n), policies.header(n, entries)) for n in references),
-        *natives,
+        *chain.from_iterable(_rule_by_rule(n) for n in many),
+        *(subjects.reference(HEADER.format(n), policies.header(n, entries)) for n in sorted({10, many[0]})),
     ]
+
+
+def _rule_by_rule(rules: int) -> list[Subject]:
+    native = subjects.native(FLAT.format(rules), policies.flat(rules))
+    return [subjects.iptables(rules), subjects.nft(rules), native]
 
 
 def measure(arena: Arena, subject: Subject, effort: Effort) -> Sample:
