@@ -55,6 +55,16 @@ def lost(count: int) -> str:
     return f"lost {count}"
 
 
+def full(disk: Disk, items: str, capacity: int) -> Writer[str]:
+    """The first item is being written, and waits; the queue behind it holds `capacity` of the others."""
+    writer = Writer(disk, capacity=capacity, lost=lost)
+    writer.put(items[0])
+    disk.entered.acquire()
+    for item in items[1:]:
+        writer.put(item)
+    return writer
+
+
 def test_items_come_in_their_order() -> None:
     disk = Disk()
     writer = Writer(disk, lost=lost)
@@ -67,11 +77,7 @@ def test_items_come_in_their_order() -> None:
 
 def test_a_sink_that_stalls_costs_the_newest_and_says_so_in_their_place() -> None:
     disk = Disk()
-    writer = Writer(disk, capacity=2, lost=lost)
-    writer.put("a")
-    disk.entered.acquire()  # `a` is being written, and waits
-    for item in "bcdef":
-        writer.put(item)
+    writer = full(disk, "abcdef", capacity=2)
     assert writer.outcome == Outcome(written=0, lost=3, error="")
     disk.free(2)
     for _ in "bc":
@@ -84,11 +90,7 @@ def test_a_sink_that_stalls_costs_the_newest_and_says_so_in_their_place() -> Non
 
 def test_a_loss_with_nothing_behind_it_that_is_being_told_at_the_end_is_told_once() -> None:
     disk = Disk()
-    writer = Writer(disk, capacity=1, lost=lost)
-    writer.put("a")
-    disk.entered.acquire()
-    for item in "bcd":
-        writer.put(item)
+    writer = full(disk, "abcd", capacity=1)
     disk.free(2)
     for _ in "ab":
         disk.entered.acquire()  # the last one is the loss, which waits
@@ -99,11 +101,7 @@ def test_a_loss_with_nothing_behind_it_that_is_being_told_at_the_end_is_told_onc
 
 def test_a_loss_with_nothing_behind_it_is_told_when_there_is_room() -> None:
     disk = Disk()
-    writer = Writer(disk, capacity=1, lost=lost)
-    writer.put("a")
-    disk.entered.acquire()
-    for item in "bcd":
-        writer.put(item)
+    writer = full(disk, "abcd", capacity=1)
     disk.free()
     wait_until(lambda: disk.log == ["a", "b", "lost 2"], "the loss should be told")
     writer.miss(5)

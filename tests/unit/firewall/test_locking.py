@@ -6,6 +6,8 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,14 +89,23 @@ def place(folder: Path) -> Path:
     return held
 
 
+@contextmanager
+def held_by_another(held: Path) -> Iterator[None]:
+    other = os.open(held, os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    yield
+    os.close(other)
+
+
 def test_a_fifo_that_somebody_holds_does_not_block(folder: Path) -> None:
     held = place(folder)
     os.mkfifo(held)
-    other = os.open(held, os.O_RDWR)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(FirewallError, match=r"lock .*: .*\.lock is no plain file: expected one"), lock():
+    with (
+        held_by_another(held),
+        pytest.raises(FirewallError, match=r"lock .*: .*\.lock is no plain file: expected one"),
+        lock(),
+    ):
         pytest.fail("a fifo was taken")
-    os.close(other)
 
 
 @pytest.mark.parametrize("theirs", [True, False])
@@ -122,11 +133,8 @@ def _owned(status: os.stat_result, user: int) -> os.stat_result:
 def test_only_the_number_of_a_holder_is_shown(folder: Path, written: str, told: str) -> None:
     held = place(folder)
     held.write_text(written)
-    other = os.open(held, os.O_RDWR)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(FirewallError, match=f"process {told} looks after"), lock():
+    with held_by_another(held), pytest.raises(FirewallError, match=f"process {told} looks after"), lock():
         pytest.fail("held twice")
-    os.close(other)
 
 
 def test_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
