@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import ConfigDict, Field
 
@@ -97,6 +97,15 @@ class Refused(_Message):
     """One line; empty where the diagnostics say all."""
     diagnostics: tuple[Diagnostic, ...] = ()
     kind: Literal["refused"] = "refused"
+
+    @classmethod
+    def by_fault(cls, fault: Exception) -> Self:
+        """For what should never have happened."""
+        return cls(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}")
+
+
+STOPS = Refused(problem="the service stops: nothing was changed")
+"""For whoever wants something that a stop came before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

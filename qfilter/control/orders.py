@@ -26,7 +26,7 @@ class Orders(Generic[_Order]):
         """Order some work. Safe in a signal handler. After `close` it may be done at once, in this thread."""
         self._orders.put(order)
         if self._over:
-            self._do_rest()
+            self._do(None)
 
     def close(self) -> None:
         """Ends the thread after what is ordered; does not wait for that. A second call does nothing."""
@@ -37,20 +37,15 @@ class Orders(Generic[_Order]):
             pass
         self._over = True
         # Whoever gave an order before that has left it here; whoever gives one later does it.
-        self._do_rest()
+        self._do(None)
 
     def _do(self, first: _Order | None) -> bool:
-        """What is ordered now; whether it goes on."""
+        """That, and what else is ordered now; whether it goes on."""
         given = list(dict.fromkeys([first, *self._waiting()]))
         for order in given:
             if order is not None:
                 self._work(order)
         return None not in given
-
-    def _do_rest(self) -> None:
-        for order in self._waiting():
-            if order is not None:
-                self._work(order)
 
     def _waiting(self) -> list[_Order | None]:
         found: list[_Order | None] = []

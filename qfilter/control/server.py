@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 
 from qfilter.control.codec import MAX_REQUEST, decode_request, encode_answer
 from qfilter.control.messages import (
+    STOPS,
     Answer,
     ChangeSet,
     Controlled,
@@ -42,7 +43,6 @@ PATIENCE = 5.0
 PAGE = 1_000
 """Elements of a set in one answer: the work between two looks at the other clients."""
 
-_STOPS = Refused(problem="the service stops: nothing was changed")
 _PIECE = 1 << 16
 _RETRY = 0.1
 """Seconds until the next try after no descriptor was left for a connection."""
@@ -80,7 +80,7 @@ class ControlServer:
         self._take_told()
         for client in tuple(self._clients.values()):
             if client.is_waiting:
-                self._go_on(client, _STOPS)
+                self._go_on(client, STOPS)
         for client in tuple(self._clients.values()):
             self._drop(client)
         self._selector.close()
@@ -211,7 +211,7 @@ def _encoded(answers: Callable[[], Iterator[Answer]]) -> Iterator[bytes]:
     except ControlError as error:
         yield encode_answer(Refused(problem=str(error)))
     except Exception as fault:  # noqa: BLE001 - whoever asked is told, and the next one is answered
-        yield encode_answer(Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}"))
+        yield encode_answer(Refused.by_fault(fault))
 
 
 def _pages(elements: Iterator[ElementState]) -> Iterator[Elements]:

@@ -23,7 +23,7 @@ from qfilter import firewall
 from qfilter.control import live
 from qfilter.control.changes import between, changes, first_step, needs_restart
 from qfilter.control.heritage import kept_flows
-from qfilter.control.messages import Changed, ChangeSet, ElementState, Refused, Reloaded, Sets, Stats, Status
+from qfilter.control.messages import STOPS, Changed, ChangeSet, ElementState, Refused, Reloaded, Sets, Stats, Status
 from qfilter.control.orders import Orders
 from qfilter.control.place import listening
 from qfilter.control.server import ControlServer
@@ -43,7 +43,6 @@ from qfilter.model.report import Report
 from qfilter.policy.load import load
 from qfilter.queues.base import CountedQueue
 
-_STOPS = "the service stops: nothing was changed"
 _MOST_PROBLEMS = 20
 """Of a refused policy, on standard error and in its event; who asked is told all."""
 
@@ -296,12 +295,12 @@ class Service:
         """By who does the orders. Raises nothing."""
         if self._is_ending():
             # At once, for it may be in a signal handler.
-            return _tell(wanted, Refused(problem=_STOPS))
+            return _tell(wanted, STOPS)
         file = self.plan.policy.path if wanted.path is None else wanted.path
         found = _outcome(lambda: self._prepare(file))
         with self._bringing:
             if self._is_ending():
-                return _tell(wanted, Refused(problem=_STOPS))
+                return _tell(wanted, STOPS)
             before = self.plan
             outcome = found if isinstance(found, Refused) else _outcome(lambda: self._replace(*found))
             self._tell_reload(file, outcome, same=self.plan is before)
@@ -330,7 +329,7 @@ class Service:
 
     def _go_on(self) -> None:
         if self._is_ending():
-            raise ControlError(_STOPS)
+            raise ControlError(STOPS.problem)
 
     def _replace(self, plan: Plan, engine: Engine) -> Reloaded:
         """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
@@ -475,7 +474,7 @@ def _outcome(work: Callable[[], _Done]) -> _Done | Refused:
     except (QFilterError, OSError) as error:
         return Refused(problem=str(error))
     except Exception as fault:  # noqa: BLE001 - the next one may succeed
-        return Refused(problem=f"a fault of qfilter's own: {type(fault).__name__}: {fault}")
+        return Refused.by_fault(fault)
 
 
 def _tell(wanted: _Reload, outcome: Reloaded | Refused) -> None:
