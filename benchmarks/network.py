@@ -38,21 +38,24 @@ def roster(*, quick: bool = False) -> list[Subject]:
     """Everybody who is compared, ten rules each when quick. Machines drift: what is compared is neighbours."""
     many = (10,) if quick else (1_000, 10_000)
     entries = 100 if quick else 100_000
-    unhurried = [
-        subjects.native(PAYLOAD, policies.payload()),
-        subjects.rust_loop(),  # its compiler takes minutes
-        subjects.native(SCAPY, policies.scapy(asked=True)),
-        subjects.native(NO_SCAPY, policies.scapy(asked=False)),
-    ]
     return [
         subjects.no_queue(),
         subjects.c_loop(),
         *(subjects.native(HEADER.format(n), policies.header(n, entries)) for n in many),
-        *([] if quick else unhurried),
+        *([] if quick else _unhurried()),
         subjects.c_loop(subjects.HEADERS),
         subjects.netfilterqueue(),
         *chain.from_iterable(_rule_by_rule(n) for n in many),
         *(subjects.reference(HEADER.format(n), policies.header(n, entries)) for n in sorted({10, many[0]})),
+    ]
+
+
+def _unhurried() -> list[Subject]:
+    return [
+        subjects.native(PAYLOAD, policies.payload()),
+        subjects.rust_loop(),  # its compiler takes minutes
+        subjects.native(SCAPY, policies.scapy(asked=True)),
+        subjects.native(NO_SCAPY, policies.scapy(asked=False)),
     ]
 
 
