@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from functools import partial
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol, Self
@@ -112,10 +111,7 @@ class NativeEngine:
 
     def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
         """A packet in five fields, for events."""
-        saddr = self.read(packet, "saddr")
-        malformed = isinstance(saddr, Unknown) and saddr.reason is Reason.MALFORMED
-        # The core reads nothing of a malformed packet, and the reference as far as it goes.
-        return summary(self._view(packet, self._clock.monotonic()).read if malformed else partial(self.read, packet))
+        return summary(self.core.ends(packet))
 
     def read(self, packet: Packet, field: str, depth: int = 0) -> Value:
         """The value of a field, see `readers.read`; every header field of a malformed packet is unknown."""

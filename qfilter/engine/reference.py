@@ -19,7 +19,7 @@ from qfilter.engine.flows import Flows
 from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
 from qfilter.engine.sets import Digest, Element, LiveSet
-from qfilter.engine.summary import summary
+from qfilter.engine.summary import SUMMARY, summary
 from qfilter.engine.tallies import Tallies, all_rules
 from qfilter.engine.value import ABSENT, Absent, Known, Unknown, exact
 from qfilter.errors import Position
@@ -104,7 +104,7 @@ class ReferenceEngine:
 
     def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
         """A packet in five fields, for events."""
-        return summary(self.view(packet).read)
+        return summary(map(self.view(packet).read, SUMMARY))
 
     def report(self) -> Report:
         """What has been counted, since the first engine that this one inherited from."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from qfilter.engine.value import Value
+SUMMARY = ("saddr", "daddr", "sport", "dport", "protocol")
+"""Names of the fields."""
 
-_FIELDS = ("saddr", "daddr", "sport", "dport", "protocol")
 
-
-def summary(read: Callable[[str], Value]) -> Mapping[str, int | IPv4Address | IPv6Address]:
-    """Addresses, ports and protocol, as far as the packet has them and they are known; also of a malformed packet."""
-    values = {name: read(name) for name in _FIELDS}
-    return {name: value for name, value in values.items() if isinstance(value, int | IPv4Address | IPv6Address)}
+def summary(values: Iterable[object]) -> Mapping[str, int | IPv4Address | IPv6Address]:
+    """The fields by name, as far as the packet has them and they are known; `values` in the order of SUMMARY."""
+    named = zip(SUMMARY, values, strict=True)
+    return {name: value for name, value in named if isinstance(value, int | IPv4Address | IPv6Address)}

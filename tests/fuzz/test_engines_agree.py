@@ -21,6 +21,7 @@ from qfilter.engine.build import build
 from qfilter.engine.decode import decode
 from qfilter.engine.readers import read
 from qfilter.model.hook import Hook
+from qfilter.model.malformed import Malformed
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
 from qfilter.model.verdict import Decision, Kind
@@ -29,6 +30,7 @@ from tests.fuzz.engines import Both, compared
 from tests.fuzz.generated import TIMES, Written, examples, packets, policies, sound_bytes
 from tests.fuzz.test_corpus_policies import HEAD, POLICIES
 from tests.fuzz.wide import rules_of, wide_packets, wide_policy
+from tests.unit.engine import wire
 from tests.unit.engine.test_corpus import CORPUS
 from tests.unit.engine.test_corpus import packets as corpus_packets
 
@@ -86,6 +88,14 @@ def test_policies_of_many_rules() -> None:
 @given(policies(), st.lists(packets(sound_bytes()), min_size=1, max_size=4))
 def test_rules_that_ask_scapy(policy: Policy, sent: list[Packet]) -> None:
     Both(policy).decide_all(sent)
+
+
+def test_a_lie_that_python_finds_is_counted_by_its_code() -> None:
+    either = "{any: [{inner.ttl: 1}, {scapy.DNSQR.qname: a.}]}"
+    both = Both(loads(f"{HEAD}rules: [{{match: {either}, verdict: accept}}]"))
+    vxlan = wire.ipv4(wire.udp(dport=4789), protocol=17)  # too short for what it carries
+    both.decide_all([Packet(data=vxlan, hook=Hook.INPUT, wire_length=len(vxlan))])
+    assert both.native.report().malformed == {Malformed.TRANSPORT_SHORT: 1}
 
 
 @examples(40)

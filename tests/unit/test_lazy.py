@@ -39,7 +39,7 @@ ENDS = "saddr daddr sport dport protocol"
 @pytest.mark.parametrize(
     ("condition", "engine", "said"),
     [
-        ("dport: 53", "NATIVE", f"False False accept {ENDS} False drop saddr daddr protocol True"),
+        ("dport: 53", "NATIVE", f"False False accept {ENDS} False drop saddr daddr protocol False"),
         ("scapy.UDP.dport: 53", "NATIVE", f"True True accept {ENDS} True drop saddr daddr protocol True"),
         ("dport: 53", "REFERENCE", f"False True accept {ENDS} True drop saddr daddr protocol True"),
     ],

@@ -77,21 +77,9 @@ fn spent() -> f64 {
 
 fn packet(data: &Datagram) -> Packet<'_> {
     Packet {
-        data,
-        hook: Hook::Forward,
-        wire_length: data.len() as u64,
         iifname: Some(b"client"),
         oifname: Some(b"server"),
-        physin: None,
-        physout: None,
-        mark: 0,
-        uid: None,
-        gid: None,
-        hwaddr: None,
-        timestamp: None,
-        checksum_ready: true,
-        ct_state: None,
-        ct_mark: None,
+        ..Packet::new(data, Hook::Forward)
     }
 }
 

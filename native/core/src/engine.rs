@@ -217,36 +217,36 @@ impl Engine {
     /// Judges a packet. What its rules want recorded is in `desk.effects` when this gives a verdict.
     pub fn decide(&self, packet: &Packet<'_>, now: Now, desk: &mut Desk) -> Outcome {
         desk.effects.clear();
-        let Some(default) = self.plan.defaults[packet.hook as usize] else {
-            return self.without_default(packet, desk);
-        };
-        let mut way = Way::new(self, packet, now, default, desk);
-        if let Some(outcome) = way.begin() {
-            return outcome;
-        }
-        match way.recalled() {
+        self.set_out(packet, now, desk, |way| match way.recalled() {
             Some(verdict) => way.end(verdict),
             None => way.walk(0, None),
-        }
+        })
     }
 
     /// Goes on with a packet once Python has told what the match of the suspended rule is; `answer` is never `Pending`.
     pub fn resume(&self, packet: &Packet<'_>, suspended: Suspended, answer: Truth, desk: &mut Desk) -> Outcome {
         desk.effects = suspended.effects;
-        let Some(default) = self.plan.defaults[packet.hook as usize] else {
-            return self.without_default(packet, desk);
-        };
-        let mut way = Way::new(self, packet, suspended.now, default, desk);
-        if let Some(outcome) = way.begin() {
-            return outcome;
-        }
-        way.set_mark(suspended.mark);
-        way.walk(suspended.rule as usize, Some(answer))
+        self.set_out(packet, suspended.now, desk, |way| {
+            way.set_mark(suspended.mark);
+            way.walk(suspended.rule as usize, Some(answer))
+        })
     }
 
-    fn without_default(&self, packet: &Packet<'_>, desk: &Desk) -> Outcome {
-        let failure = self.failure(Cause::Error, Detail::NoDefault(packet.hook));
-        ended(packet, failure, &desk.tallies)
+    /// Lets a packet go its way, unless it meets no rule.
+    #[inline]
+    fn set_out(
+        &self,
+        packet: &Packet<'_>,
+        now: Now,
+        desk: &mut Desk,
+        go: impl FnOnce(&mut Way<'_, '_, '_>) -> Outcome,
+    ) -> Outcome {
+        let Some(default) = self.plan.defaults[packet.hook as usize] else {
+            let failure = self.failure(Cause::Error, Detail::NoDefault(packet.hook));
+            return ended(packet, failure, &desk.tallies);
+        };
+        let mut way = Way::new(self, packet, now, default, desk);
+        way.begin().unwrap_or_else(|| go(&mut way))
     }
 
     /// The verdict of a packet that got none here: its judge failed, no room to wait in was left, time was up.

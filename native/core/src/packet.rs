@@ -78,3 +78,28 @@ pub struct Packet<'a> {
     /// False when a checksum is still to be filled in (`NFQA_SKB_CSUMNOTREADY`).
     pub checksum_ready: bool,
 }
+
+impl<'a> Packet<'a> {
+    /// A whole packet of which nothing else is known.
+    #[inline]
+    #[must_use]
+    pub fn new(data: &'a [u8], hook: Hook) -> Self {
+        Self {
+            data,
+            hook,
+            wire_length: data.len() as u64,
+            iifname: None,
+            oifname: None,
+            physin: None,
+            physout: None,
+            mark: 0,
+            uid: None,
+            gid: None,
+            ct_state: None,
+            ct_mark: None,
+            hwaddr: None,
+            timestamp: None,
+            checksum_ready: true,
+        }
+    }
+}

@@ -111,21 +111,8 @@ fn packets() -> Vec<Vec<u8>> {
 fn allocations(engine: &Engine, desk: &mut Desk) -> Vec<u64> {
     let count = |data: &Vec<u8>| {
         let packet = Packet {
-            data,
-            hook: Hook::Forward,
-            wire_length: data.len() as u64,
             iifname: Some(b"eth0"),
-            oifname: None,
-            physin: None,
-            physout: None,
-            mark: 0,
-            uid: None,
-            gid: None,
-            hwaddr: None,
-            timestamp: None,
-            checksum_ready: true,
-            ct_state: None,
-            ct_mark: None,
+            ..Packet::new(data, Hook::Forward)
         };
         let before = allocated();
         let outcome = engine.decide(

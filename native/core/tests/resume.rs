@@ -60,21 +60,8 @@ fn packet(iifname: &[u8]) -> Packet<'_> {
         0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 8, 0, 0xf7, 0xff, 0, 0, 0, 0,
     ];
     Packet {
-        data: &ECHO,
-        hook: Hook::Forward,
-        wire_length: 28,
         iifname: Some(iifname),
-        oifname: None,
-        physin: None,
-        physout: None,
-        mark: 0,
-        uid: None,
-        gid: None,
-        ct_state: None,
-        ct_mark: None,
-        hwaddr: None,
-        timestamp: None,
-        checksum_ready: true,
+        ..Packet::new(&ECHO, Hook::Forward)
     }
 }
 

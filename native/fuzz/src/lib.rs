@@ -24,13 +24,9 @@ pub fn packet(bytes: &[u8]) -> Option<Packet<'_>> {
     let has = |bit: u8| known >> bit & 1 == 1;
     let missing = if has(7) { u16::from_be_bytes([*high, *low]) } else { 0 };
     Some(Packet {
-        data,
-        hook: HOOKS[usize::from(how % 5)],
         wire_length: data.len() as u64 + u64::from(missing),
         iifname: has(0).then_some(b"eth0"),
         oifname: has(1).then_some(b"lo"),
-        physin: None,
-        physout: None,
         mark: u32::from(how >> 4),
         uid: has(2).then_some(1000),
         gid: has(3).then_some(0),
@@ -39,6 +35,7 @@ pub fn packet(bytes: &[u8]) -> Option<Packet<'_>> {
         hwaddr: has(4).then_some(b"02:00:00:00:00:01"),
         timestamp: has(5).then(|| f64::from(*low) * 1e10),
         checksum_ready: has(6),
+        ..Packet::new(data, HOOKS[usize::from(how % 5)])
     })
 }
 

@@ -15,7 +15,7 @@ use qfilter_core::conditions::MAX_DEPTH;
 use qfilter_core::engine::{self, Desk, Now, Outcome};
 use qfilter_core::fields::Field;
 use qfilter_core::index::DimensionStructure;
-use qfilter_core::malformed::CODES;
+use qfilter_core::malformed::{CODES, Malformed};
 use qfilter_core::packet::Packet;
 use qfilter_core::plan::Plan;
 use qfilter_core::state::sets::{Added, Element, ElementRef, LiveSet};
@@ -89,7 +89,7 @@ impl Engine {
     fn resume(&self, suspended: &Suspended, answer: &Bound<'_, PyAny>, words: &str) -> PyResult<Answer> {
         let waiting = lock(&suspended.waiting).take();
         let waiting = waiting.ok_or_else(|| PyValueError::new_err("this packet has gone on already"))?;
-        let truth = truth(answer)?;
+        let truth = truth(answer, words)?;
         let owned = suspended.packet.clone();
         Ok(self.answer(owned, words, |packet, desk| {
             self.engine.resume(packet, waiting, truth, desk)
@@ -112,6 +112,22 @@ impl Engine {
             depth,
             Now { monotonic: 0, wall },
         )))
+    }
+
+    /// Between whom a packet goes, see `qfilter/engine/base.py`: source and destination address, their ports, the protocol.
+    fn ends(&self, packet: &Bound<'_, PyAny>) -> PyResult<[Option<Known>; 5]> {
+        let found = self.engine.ends(&Owned::from_python(packet)?.view());
+        let (saddr, daddr) = found.addresses.unzip();
+        let (sport, dport) = found.ports.unzip();
+        let port = |port: u16| Known::Number(port.into());
+        let protocol = found.protocol.map(|protocol| Known::Number(protocol.into()));
+        Ok([
+            saddr.map(Known::from),
+            daddr.map(Known::from),
+            sport.map(port),
+            dport.map(port),
+            protocol,
+        ])
     }
 
     /// Takes over what another engine knows by name, before this one has judged anything; the flows of the rules that
@@ -211,6 +227,15 @@ enum Known {
     Numbers(Vec<u64>),
 }
 
+impl From<Address> for Known {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::V4(number) => Self::Address(number.into()),
+            Address::V6(number) => Self::Address6(number.into()),
+        }
+    }
+}
+
 fn reading(value: Value<'_>) -> Reading {
     let why = |unknown: Unknown| Some((unknown.cause as u8, unknown.what.to_string()));
     let numbers = |numbers: Numbers| Known::Numbers(numbers.as_slice().iter().copied().map(u64::from).collect());
@@ -218,8 +243,7 @@ fn reading(value: Value<'_>) -> Reading {
         Value::Absent => (None, None, None),
         Value::Unknown(unknown) => (None, why(unknown), None),
         Value::Number(number) => (Some(Known::Number(number)), None, None),
-        Value::Address(Address::V4(number)) => (Some(Known::Address(number.into())), None, None),
-        Value::Address(Address::V6(number)) => (Some(Known::Address6(number.into())), None, None),
+        Value::Address(address) => (Some(address.into()), None, None),
         Value::Bytes(bytes) => (Some(Known::Bytes(bytes.to_vec().into())), None, None),
         Value::Numbers(all) => (Some(numbers(all)), None, None),
         Value::PartialBytes { known, length, rest } => (Some(Known::Bytes(known.to_vec().into())), why(rest), length),
@@ -254,15 +278,17 @@ pub fn totals(totals: &tallies::Totals) -> Totals {
     )
 }
 
-/// True, False, or the number of a cause: 0 and up, in the order of CAUSES.
-pub fn truth(answer: &Bound<'_, PyAny>) -> PyResult<Truth> {
-    match answer.extract::<bool>() {
-        Ok(truth) => Ok(truth.into()),
-        Err(_) => Ok(Truth::Unknown(Unknown {
-            cause: cause(answer.extract()?)?,
-            what: What::Said,
-        })),
+/// Of True, False, or the number of a cause (0 and up, in the order of CAUSES) with its words.
+pub fn truth(answer: &Bound<'_, PyAny>, words: &str) -> PyResult<Truth> {
+    if let Ok(truth) = answer.extract::<bool>() {
+        return Ok(truth.into());
     }
+    let cause = cause(answer.extract()?)?;
+    let code = (cause == Cause::Malformed)
+        .then(|| Malformed::from_name(words))
+        .flatten();
+    let what = code.map_or(What::Said, What::Malformed);
+    Ok(Truth::Unknown(Unknown { cause, what }))
 }
 
 /// An element as Python has it.

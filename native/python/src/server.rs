@@ -199,7 +199,7 @@ impl Server {
     fn answer(&self, answers: Vec<(u16, u64, Bound<'_, PyAny>, String)>) -> PyResult<()> {
         let mut told = BTreeMap::<u16, Vec<_>>::new();
         for (queue, ticket, answer, words) in answers {
-            let truth = truth(&answer)?;
+            let truth = truth(&answer, &words)?;
             told.entry(queue)
                 .or_default()
                 .push((Ticket(ticket), Told { truth, words }));

@@ -92,17 +92,7 @@ impl Replay {
         link_type: u16,
     ) -> PyResult<Batch<'py>> {
         if self.interfaces.is_empty() {
-            let clocked = Clocked {
-                snap_length: 0,
-                units: None,
-                offset: 0,
-            };
-            self.interfaces.push(Interface {
-                link_type,
-                clocked,
-                name: None,
-                names: None,
-            });
+            self.interfaces.push(Interface::plain(link_type, None));
         }
         self.batch(block, at, |rest, _| records::pcap(rest, Order { big }, unit))
     }
@@ -140,17 +130,8 @@ impl Replay {
     ) -> PyResult<Bound<'py, PyString>> {
         self.rows.frames = n - 1;
         let carried = data.map_or(Carried::Other, |data| Carried::Ip(data, wire_length));
-        let clocked = Clocked {
-            snap_length: 0,
-            units: None,
-            offset: 0,
-        };
-        let mut interface = Interface {
-            link_type: 0,
-            clocked,
-            name: interface,
-            names: None,
-        };
+        // Its link header was read.
+        let mut interface = Interface::plain(0, interface);
         let engine = self.engine.borrow(py);
         let engine: &Engine = &engine;
         let rows = &mut self.rows;
@@ -200,6 +181,21 @@ impl Replay {
 }
 
 impl Interface {
+    /// Of frames about which only a pcapng could say more.
+    fn plain(link_type: u16, name: Option<String>) -> Self {
+        let clocked = Clocked {
+            snap_length: 0,
+            units: None,
+            offset: 0,
+        };
+        Self {
+            link_type,
+            clocked,
+            name,
+            names: None,
+        }
+    }
+
     fn from_python(interface: &Bound<'_, PyAny>) -> PyResult<Self> {
         let get = |name: &str| interface.getattr(name);
         Ok(Self {
@@ -270,21 +266,11 @@ impl Rows {
         };
         let names = interface.names(&self.host)?;
         let packet = Packet {
-            data,
-            hook: self.hook,
             wire_length,
             iifname: names.iifname.as_deref(),
             oifname: names.oifname.as_deref(),
-            physin: None,
-            physout: None,
-            mark: 0,
-            uid: None,
-            gid: None,
-            hwaddr: None,
             timestamp: nanoseconds.map(seconds),
-            ct_state: None,
-            ct_mark: None,
-            checksum_ready: true,
+            ..Packet::new(data, self.hook)
         };
         self.judge(engine, names, &packet, nanoseconds)
     }
@@ -353,7 +339,7 @@ impl Rows {
             );
             let answer = self.host.call_method1(py, intern!(py, "ask"), question)?;
             let (answer, words): (Bound<'_, PyAny>, String) = answer.extract(py)?;
-            Ok((truth(&answer)?, words))
+            Ok((truth(&answer, &words)?, words))
         })
     }
 

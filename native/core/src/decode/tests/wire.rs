@@ -78,20 +78,11 @@ pub(super) fn with(mut data: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
 
 pub(super) fn packet(data: &[u8], wire_length: usize) -> Packet<'_> {
     Packet {
-        data,
-        hook: Hook::Forward,
         wire_length: wire_length as u64,
         iifname: Some(b"eth0"),
-        oifname: None,
-        physin: None,
-        physout: None,
         mark: 7,
         uid: Some(0),
-        gid: None,
         ct_state: Some(2),
-        ct_mark: None,
-        hwaddr: None,
-        timestamp: None,
-        checksum_ready: true,
+        ..Packet::new(data, Hook::Forward)
     }
 }
