@@ -23,14 +23,15 @@ def checksum(d: Decoded, detail: str) -> int | Unknown | Absent:
     header = _ipv4_header(d)
     if header is not None and not _right(header):
         return BAD
+    nothing = ABSENT if header is not None or d.family is Family.IPV6 else Unknown(Reason.TRUNCATED, detail)
     if d.protocol is not None and d.protocol not in (ICMP, ICMPV6, TCP, UDP):
-        return ABSENT if header is not None or d.family is Family.IPV6 else Unknown(Reason.TRUNCATED, detail)
+        return nothing
     if d.fragment is not Fragment.WHOLE:
         return Unknown(Reason.FRAGMENT, detail)
     if d.cut is not None:
         return Unknown(d.cut, detail)
     if d.transport is None or d.rerouted:
-        return ABSENT
+        return nothing
     return _layer_4(d, d.transport, detail)
 
 

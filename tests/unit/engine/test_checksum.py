@@ -92,8 +92,9 @@ def test_absent_while_the_hardware_is_to_fill_it_in() -> None:
     assert read(decode(replace(packet, checksum_ready=False)), "checksum") is ABSENT
 
 
-def test_a_header_that_was_cut_may_be_bad() -> None:
-    whole = ipv4(b"x", 89, options=b"\x94\4\0\0")
+@pytest.mark.parametrize(("payload", "protocol"), [(b"x", 89), (b"", 6)])
+def test_a_header_that_was_cut_may_be_bad(payload: bytes, protocol: int) -> None:
+    whole = ipv4(payload, protocol, options=b"\x94\4\0\0")
     assert checksum(whole) == BAD
     assert checksum(whole[:22], len(whole)) == Unknown(Reason.TRUNCATED, "checksum")
 

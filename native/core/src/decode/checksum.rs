@@ -24,11 +24,12 @@ impl<'a> Decoded<'a> {
         if header.is_some_and(|header| !is_right(sum(header))) {
             return BAD;
         }
+        let nothing = match (self.family, header) {
+            (Family::Ipv4, None) => self.unknown(Cause::Truncated, Field::Checksum),
+            _ => Value::Absent,
+        };
         if !matches!(self.protocol, None | Some(ICMP | ICMPV6 | TCP | UDP)) {
-            return match (self.family, header) {
-                (Family::Ipv4, None) => self.unknown(Cause::Truncated, Field::Checksum),
-                _ => Value::Absent,
-            };
+            return nothing;
         }
         if self.fragment != Fragment::Whole {
             return self.unknown(Cause::Fragment, Field::Checksum);
@@ -38,7 +39,7 @@ impl<'a> Decoded<'a> {
         }
         match (self.transport, self.protocol) {
             (Some(start), Some(protocol)) if !self.rerouted => self.layer_4_sum(start.get().into(), protocol),
-            _ => Value::Absent,
+            _ => nothing,
         }
     }
 
