@@ -14,6 +14,7 @@ import click
 from qfilter.cli.engines import engine_option
 from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_diagnostics
+from qfilter.cli.systemd import tell_ready
 from qfilter.control.place import default_path
 from qfilter.daemon import EngineName, Service, prepare
 from qfilter.events.line import in_force, losses, unwritten
@@ -126,6 +127,10 @@ def _say_start(service: Service, lines: bool) -> None:
         _say("this policy rejects: without the chains of `qfilter install`, what it rejects is dropped")
     for warning in service.warnings:
         _say(warning)
+    try:
+        tell_ready()
+    except OSError as error:
+        _say(f"systemd was not told that this serves: {error}")
 
 
 def _tell_end(service: Service, outputs: Outputs, lines: bool) -> None:

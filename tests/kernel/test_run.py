@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_exactly_as_many_are_judged_as_were_sent(world: Lab, policy_file: Policy
             sent = send_datagrams(world.client, world.server.ipv4, 99, 300)
             assert server.collect(sent) == sent
     assert lines_of_table(service.output)["wanted"][:2] == ["accept", str(sent)]
+
+
+def test_systemd_is_told_when_the_rules_stand(lab: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
+    place = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(place))
+        systemd.settimeout(20)
+        with serving(lab.gateway, policy_file(POLICY), extra_environment={"NOTIFY_SOCKET": str(place)}):
+            assert systemd.recv(100) == b"READY=1"
+            assert is_installed(lab.gateway)
+
+
+def test_a_systemd_that_is_gone_is_no_reason_to_end(lab: Lab, policy_file: PolicyFile, tmp_path: Path) -> None:
+    gone = {"NOTIFY_SOCKET": str(tmp_path / "gone")}
+    with serving(lab.gateway, policy_file(POLICY), extra_environment=gone) as service:
+        service.wait_for("qfilter: systemd was not told that this serves: [Errno 2] No such file", timeout=20)
+        assert is_installed(lab.gateway)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
