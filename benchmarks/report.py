@@ -29,7 +29,8 @@ _WORDS = {
     "set_s": "1,000,000 addresses: longer until `run` serves, s",
     "set_mib": "1,000,000 addresses: more memory of `run`, MiB",
     "replay_s": "`replay` of 1,000,000 packets, s",
-    "tcpdump_s": "`tcpdump -r` of the same with the same filter, s, beside",
+    "tcpdump_s": "`tcpdump -r` of the same with the same filter, which writes a fourth of the packets, s, beside",
+    "tcpdump_count_s": "`tcpdump -r --count`, which writes nothing, s, beside",
     "reload_lost": "20 reloads under flood: packets lost or judged by a mix",
     "live_set_p99": "p99 while a set of 1,000,000 changes by p99 at rest",
 }
