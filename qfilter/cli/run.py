@@ -14,8 +14,8 @@ import click
 from qfilter.cli.engines import engine_option
 from qfilter.cli.install import backend_option
 from qfilter.cli.output import console, style_on, write_diagnostics
-from qfilter.cli.systemd import tell_ready
 from qfilter.control.place import default_path
+from qfilter.control.systemd import tell_ready
 from qfilter.daemon import EngineName, Service, prepare
 from qfilter.events.line import in_force, losses, unwritten
 from qfilter.events.outputs import Outputs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qfilter.cli.systemd import tell_ready
+from qfilter.control.systemd import tell_ready
 
 
 @pytest.mark.parametrize("abstract", [True, False])
