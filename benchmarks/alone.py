@@ -101,8 +101,8 @@ def matcher(rounds: int) -> Results:
 
 
 def replaying(which: str, rounds: int, packets: int) -> Results:
-    """Seconds of `qfilter replay`, which writes a line for every packet, and of tcpdump with the same filter on the same
-    capture: writing a line for each that it selects, and only counting them. Both select as many."""
+    """Seconds of `qfilter replay`, which writes a line for every packet, and of tcpdump on the same capture with the
+    same filter: writing a line for each that it selects, and only counting them. Both select as many."""
     policy, chosen = policies.capture()
     capture = _capture(packets)
     tcpdump = ["tcpdump", "-n", "-r", str(capture), chosen]
