@@ -26,6 +26,7 @@ from tests.lab.process import LabError, environment, run
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
 _PORT = 9
+_SCTP = 132  # IPPROTO_SCTP
 
 # How the tools and the kernel say that a part was not built, installed or loaded.
 _ABSENT = re.compile(
@@ -146,6 +147,18 @@ def _nft() -> None:
             raise LabError("nft: a table that was added is not listed")
 
 
+def _nft_nat() -> None:
+    _need("nft")
+    choice = "numgen inc mod 2 map { 0 : 192.0.2.1, 1 : 192.0.2.2 }"
+    with _throwaway() as namespace:
+        _try(
+            "nft",
+            "add table ip qlab; add chain ip qlab pre { type nat hook prerouting priority -100; }",
+            inside=namespace,
+        )
+        _try("nft", f"add rule ip qlab pre udp dport {_PORT} dnat to {choice}", inside=namespace)
+
+
 def _conntrack() -> None:
     with _throwaway() as namespace:
         _installed("conntrack")
@@ -226,6 +239,16 @@ def _user_namespaces() -> None:
         raise LabError(f"unshare --user: exit code {done.returncode}: {done.stderr.strip()}")
 
 
+def _sctp() -> None:
+    _need("netns")
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, _SCTP).close()
+    except OSError as error:
+        if error.errno in _ABSENT_ERRNO:
+            raise NotSupportedError(f"SCTP: {error.strerror}") from error
+        raise
+
+
 _PROBES: dict[str, Callable[[], None]] = {
     "root": _root,
     "netns": _netns,
@@ -238,9 +261,11 @@ _PROBES: dict[str, Callable[[], None]] = {
     "iptables-nft-queue": functools.partial(_iptables, "iptables-nft", "QUEUE"),
     "nft": _nft,
     "nft-queue": _nft_queue,
+    "nft-nat": _nft_nat,
     "conntrack": _conntrack,
     "ping": _ping,
     "curl": _curl,
+    "sctp": _sctp,
     "user-namespaces": _user_namespaces,
 }
 
