@@ -1,6 +1,6 @@
 # Every target sets up what it needs first; the second time that costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test nightly bench check clean
+.PHONY: help setup run test nightly bench check clean vagrant-up vagrant-down vagrant-test
 MAKEFLAGS += --no-print-directory
 bin := .venv/bin
 export PYO3_PYTHON := $(CURDIR)/$(bin)/python
@@ -20,7 +20,7 @@ endif
 endif
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: ## install what is missing (system packages as root) and make .venv
 	@tools/setup
@@ -53,6 +53,15 @@ nightly: setup ## both engines compared fifty times as much, every fuzzer for te
 bench: setup ## measure (as root, about 45 minutes) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
 	@$(bin)/python -m benchmarks $(ARGS)
 
+vagrant-up: ## virtual machines client, firewall and server, with Debian's kernel (as root; see docs/lab.md)
+	@vagrant/lab up
+
+vagrant-down: ## take them down
+	@vagrant/lab down
+
+vagrant-test: ## up, all tests that need such a kernel, attacks, a boot; then down. RELEASE=trixie: another Debian
+	@QFILTER_RELEASE='$(or $(RELEASE),bookworm)' vagrant/lab test
+
 # What some systems package apart from cargo is asked only where it is.
 where_installed = if $(cargo) $1 --version >/dev/null 2>&1; then $(cargo) $1 $2; else echo 'check: no cargo $1 here, left out'; fi
 
@@ -61,6 +70,10 @@ check: setup ## style, types, import layers
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
 	@$(bin)/lint-imports --no-logo --no-cache
+	@shellcheck .ci/run tools/* vagrant/box/build vagrant/box/customize vagrant/driver vagrant/lab vagrant/packages vagrant/provision \
+	  vagrant/server native/fuzz/run
+	@if command -v vagrant >/dev/null; then cd vagrant && QFILTER_DRIVER=qemu vagrant validate --ignore-provider; \
+	else echo 'check: no vagrant here, its Vagrantfile left out'; fi
 	@$(call where_installed,fmt,$(workspace) --all --check)
 	@$(call where_installed,clippy,$(workspace) --workspace --all-targets --locked --quiet -- -D warnings)
 

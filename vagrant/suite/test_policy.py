@@ -1,0 +1,81 @@
+"""The policy is edited on the firewall and reloaded, wrongly too; the firewall is started again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from vagrant.suite.machines import QFILTER, SERVER, Machine, counts, wait_until
+from vagrant.suite.test_attacks import nothing_arrives
+from vagrant.suite.test_traffic import page
+
+POLICY = "/etc/qfilter/policy.yaml"
+PING = f"ping -c 1 -W 5 {SERVER[4]}"
+
+
+def digest(firewall: Machine) -> str:
+    found = re.search(r"\b[0-9a-f]{64}\b", firewall.ask(f"{QFILTER} status {POLICY} --format json").stdout)
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture
+def edited(firewall: Machine) -> Iterator[Machine]:
+    """The firewall; afterwards its policy is the one it had."""
+    firewall.run(f"cp {POLICY} /root/policy.before")
+    yield firewall
+    firewall.run(f"cp /root/policy.before {POLICY} && {QFILTER} reload")
+
+
+def test_it_is_in_force_as_systemd_started_it(firewall: Machine) -> None:
+    assert firewall.run("systemctl is-active qfilter") == "active\n"
+    assert firewall.ask(f"{QFILTER} status {POLICY}").returncode == 0
+
+
+def test_a_mistake_changes_nothing(edited: Machine, client: Machine) -> None:
+    before = digest(edited)
+    edited.run(f"sed -i 's/dport: $http/dport: $htpp/' {POLICY}")
+    said = edited.ask(f"{QFILTER} reload")
+    assert said.returncode == 1
+    assert re.search(rf"{POLICY}:\d+:\d+: error: .*\$htpp", said.stderr), said.stderr
+    assert digest(edited) == before
+    assert client.run(page(4)) == "hello\n"
+
+
+def test_an_edit_holds_from_the_next_packet_on(edited: Machine, client: Machine, server: Machine) -> None:
+    assert client.ask(page(4)).returncode == 0
+    edited.run(f"sed -i '/id: web,/s/scope: flow, verdict: accept/verdict: drop/; /^tests:/,$d' {POLICY}")
+    edited.run(f"{QFILTER} reload")
+    with nothing_arrives(server, "tcp dst port 80"):
+        assert client.ask(page(4).replace("60", "5")).returncode == 28
+    assert counts(edited)["web"] > 0
+    assert client.ask(PING).returncode == 0
+
+
+def test_after_a_boot_nothing_passes_that_the_policy_denies(
+    client: Machine, server: Machine, firewall: Machine
+) -> None:
+    """Two hundred datagrams a second knock at a closed port, before, during and after the boot."""
+    knock = client.start(f"timeout 900 hping3 -q -i u5000 --udp -k -s 5000 -p 9 {SERVER[4]}")
+    booted = firewall.run("cat /proc/sys/kernel/random/boot_id")
+    with nothing_arrives(server, "udp dst port 9"):
+        wait_until(lambda: counts(firewall)["default forward"] > 100, "the knocking should reach the firewall")
+        firewall.ask("systemctl reboot")
+        wait_until(lambda: _is_served_again(firewall, booted), "the firewall should serve again", timeout=600)
+        wait_until(lambda: counts(firewall)["default forward"] > 100, "the knocking should reach the firewall again")
+        assert client.run(page(4)) == "hello\n"
+        assert client.run(page(6)) == "hello\n"
+    knock.terminate()
+    client.ask("pkill hping3")
+    rules = json.loads(firewall.run("nft --json list ruleset"))["nftables"]
+    assert any("QFILTER-FWD" in json.dumps(each) for each in rules)
+
+
+def _is_served_again(firewall: Machine, booted: str) -> bool:
+    said = firewall.ask(
+        f"cat /proc/sys/kernel/random/boot_id && systemctl is-active qfilter && {QFILTER} status {POLICY}"
+    )
+    return said.returncode == 0 and not said.stdout.startswith(booted)
