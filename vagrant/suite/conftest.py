@@ -21,7 +21,9 @@ def _machine(name: str) -> Machine:
 @pytest.fixture(scope="session")
 def client() -> Machine:
     machine = _machine("client")
-    machine.run(f"ip address replace {ATTACKER[4]}/24 dev lan; ip address replace {ATTACKER[6]}/64 dev lan nodad")
+    machine.run(f"ip address replace {ATTACKER[4]}/24 dev lan")
+    # Deprecated: nothing else takes it for its source.
+    machine.run(f"ip address replace {ATTACKER[6]}/64 dev lan nodad preferred_lft 0")
     return machine
 
 

@@ -37,13 +37,15 @@ print(open_ones)
 def nothing_arrives(server: Machine, of: str) -> Iterator[None]:
     """The server sees no packet of a kind (a filter of tcpdump's) while the block runs."""
     capture = "/tmp/capture.pcap"
-    server.run(f"systemd-run --unit lab-capture --collect tcpdump -i wan -U --immediate-mode -w {capture} '{of}'")
-    server.run(
-        "for n in $(seq 300); do journalctl -u lab-capture | grep -q 'listening on' && exit; sleep 0.2; done; exit 1"
-    )
-    yield
-    server.run("systemctl stop lab-capture")
-    assert server.run(f"tcpdump -nr {capture} 2>/dev/null; rm {capture}; journalctl --rotate --vacuum-time=1s -q") == ""
+    tcpdump = f"tcpdump -i wan -U --immediate-mode -w {capture} '{of}'"
+    server.run(f"rm -f {capture}; systemd-run --unit lab-capture --collect {tcpdump}")
+    try:
+        server.run(f"for n in $(seq 300); do [ -s {capture} ] && exit; sleep 0.2; done; exit 1")
+        yield
+    finally:
+        server.run("systemctl stop lab-capture")
+        seen = server.run(f"tcpdump -nr {capture} 2>/dev/null; rm {capture}")
+    assert seen == ""
 
 
 @contextmanager
@@ -54,6 +56,12 @@ def counted(firewall: Machine, *rules: str) -> Iterator[None]:
     after = counts(firewall)
     assert {rule: after[rule] - before[rule] for rule in rules if after[rule] == before[rule]} == {}
     assert after["error"] == before["error"]
+
+
+def test_the_capture_sees_what_arrives(client: Machine, server: Machine) -> None:
+    """Else all that follows would prove nothing."""
+    with pytest.raises(AssertionError), nothing_arrives(server, "tcp dst port 80"):
+        client.run(page(4))
 
 
 @pytest.mark.parametrize("family", [4, 6])
