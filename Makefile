@@ -20,7 +20,7 @@ endif
 endif
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## install what is missing (system packages as root) and make .venv
 	@tools/setup
@@ -59,7 +59,7 @@ vagrant-up: ## virtual machines client, firewall and server, with Debian's kerne
 vagrant-down: ## take them down
 	@vagrant/lab down
 
-vagrant-test: ## up, all tests that need such a kernel, attacks, a boot; then down. RELEASE=trixie: another Debian
+vagrant-test: ## up, all tests that need such a kernel, attacks, a boot; then down. RELEASE=bookworm-backports: a newer kernel
 	@QFILTER_RELEASE='$(or $(RELEASE),bookworm)' vagrant/lab test
 
 # What some systems package apart from cargo is asked only where it is.
@@ -72,11 +72,13 @@ check: setup ## style, types, import layers
 	@$(bin)/lint-imports --no-logo --no-cache
 	@shellcheck .ci/run tools/* vagrant/box/build vagrant/box/customize vagrant/driver vagrant/lab vagrant/packages vagrant/provision \
 	  vagrant/server native/fuzz/run
-	@if command -v vagrant >/dev/null; then cd vagrant && QFILTER_DRIVER=qemu vagrant validate --ignore-provider; \
+	@if command -v vagrant >/dev/null; then cd vagrant && \
+	QFILTER_DRIVER=qemu VAGRANT_HOME=$(CURDIR)/vagrant/.lab/home vagrant validate --ignore-provider >/dev/null; \
 	else echo 'check: no vagrant here, its Vagrantfile left out'; fi
 	@$(call where_installed,fmt,$(workspace) --all --check)
 	@$(call where_installed,clippy,$(workspace) --workspace --all-targets --locked --quiet -- -D warnings)
 
 clean: ## remove .venv and everything that a build or a test left
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info native/target qfilter/_native.*.so
+	@! [ -e vagrant/.lab/keeper ] || { echo 'clean: the lab is up: sudo make vagrant-down' >&2; exit 1; }
+	@rm -rf vagrant/.lab vagrant/.vagrant vagrant/wheels .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info native/target qfilter/_native.*.so
 	@find . -name __pycache__ -prune -exec rm -rf {} +
