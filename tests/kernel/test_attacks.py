@@ -228,7 +228,7 @@ def test_interfaces_that_change_under_traffic(lab: Lab, policy_file: PolicyFile,
     with servers(lab) as (denied, wanted), serving(lab.gateway, policy_file(text), "--events", str(path)) as service:
         send(lab, DENIED, 1)
         await_events(path, "verdict", 1)
-        lab.gateway.ip("link set lan name other")
+        lab.gateway.rename("lan", "other")
         send(lab, DENIED, 1)
         first, second = await_events(path, "verdict", 2)
         assert [(each["iifname"], each["rule"]) for each in (first, second)] == [

@@ -123,7 +123,7 @@ def test_the_name_of_an_interface_writes_nothing_but_itself(
     lab: Lab, policy_file: PolicyFile, tmp_path: Path, name: str, form: str
 ) -> None:
     path = tmp_path / "events"
-    lab.gateway.run("ip", "link", "set", "lan", "name", name)
+    lab.gateway.rename("lan", name)
     shown: list[str] = []
     options = ("--format", form, "--events", str(path))
     with (

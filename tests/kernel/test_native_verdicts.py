@@ -280,7 +280,7 @@ def test_an_interface_that_is_renamed_while_it_serves(lab: Lab) -> None:
         for count, before, name in ((2, "lan", "inside"), (4, "inside", "lan"), (6, "lan", "inside")):
             send_datagrams(lab.client, lab.server.ipv4, PORT, 2)
             assert server.collect(count) == count
-            lab.gateway.ip(f"link set {before} down", f"link set {before} name {name}", f"link set {name} up")
+            lab.gateway.rename(before, name)
         assert matched(service) == {"lan": 4, "inside": 2}
         told = kept.wait_for("verdict", 6)
     assert [event["iifname"] for event in told] == ["lan", "lan", "inside", "inside", "lan", "lan"]

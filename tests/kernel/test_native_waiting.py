@@ -295,6 +295,7 @@ def test_an_answer_is_not_kept_back_by_the_questions_behind_it(world: Lab, gate:
         wait_until(lambda: packets(service) == {"asked": 1, "denied": 4}, "those that hung should be decided")
 
 
+@pytest.mark.needs("live-rename")
 def test_who_waits_keeps_the_interfaces_that_it_came_by(world: Lab, gate: Gate) -> None:
     """And whoever came behind it before the interface was renamed."""
     text = POLICY.replace("match: {dport: 9, python: test.gate}", "match: {iifname: lan, dport: 9, python: test.gate}")

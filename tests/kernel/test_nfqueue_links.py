@@ -77,7 +77,8 @@ def test_packets_before_and_after_a_rename(lab: Lab) -> None:
         for name in ("lan", "inside", "outside"):
             if name != "lan":
                 before = judge.seen[-1].iifname
-                lab.gateway.ip(f"link set {before} down", f"link set {before} name {name}", f"link set {name} up")
+                assert before is not None
+                lab.gateway.rename(before, name)
             send_datagrams(lab.client, lab.server.ipv4, PORT, 2)
             judge_all(queue, judge, 2)
     assert [packet.iifname for packet in judge.seen] == ["lan", "lan", "inside", "inside", "outside", "outside"]

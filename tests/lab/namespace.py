@@ -117,6 +117,12 @@ class Namespace:
         """Lines for `ip -batch` here, all or LabError."""
         run(["ip", "-n", self.name, "-batch", "-"], stdin="\n".join(lines) + "\n")
 
+    def rename(self, interface: str, name: str) -> None:
+        """Gives an interface another name while its addresses stay; down meanwhile, as Linux 6.1 demands."""
+        self.sysctl(f"net.ipv6.conf.{interface}.keep_addr_on_down", 1)
+        for change in ((interface, "down"), (interface, "name", name), (name, "up")):
+            self.run("ip", "link", "set", *change)
+
     def queues(self) -> dict[int, QueueRow]:
         """The bound NFQUEUE queues by number."""
         with self.entered():

@@ -239,6 +239,16 @@ def _user_namespaces() -> None:
         raise LabError(f"unshare --user: exit code {done.returncode}: {done.stderr.strip()}")
 
 
+def _live_rename() -> None:
+    with _throwaway() as namespace:
+        _try("ip", "link", "add", "qlab0", "up", "type", "veth", "peer", "name", "qlab1", inside=namespace)
+        done = namespace.run("ip", "link", "set", "qlab0", "name", "qlab2", check=False)
+        if "busy" in done.stderr:
+            raise NotSupportedError("an interface that is up keeps its name, as before Linux 6.2")
+        if done.returncode:
+            raise LabError(f"ip link set name: {done.stderr.strip()}")
+
+
 def _sctp() -> None:
     _need("netns")
     try:
@@ -266,6 +276,7 @@ _PROBES: dict[str, Callable[[], None]] = {
     "ping": _ping,
     "curl": _curl,
     "sctp": _sctp,
+    "live-rename": _live_rename,
     "user-namespaces": _user_namespaces,
 }
 
