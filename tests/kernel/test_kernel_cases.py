@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ backends = pytest.mark.parametrize(
 families = pytest.mark.parametrize("family", [4, 6])
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 SCTP = 132
+PIECE = 1 << 15
+"""Bytes that SCTP takes as one message."""
 LARGE = random.Random(1).randbytes(4 << 20)
 
 
@@ -102,13 +105,11 @@ def test_from_one_queue_to_the_next(lab: Lab, backend: str, family: int) -> None
 def receiver(listener: socket.socket) -> Iterator[list[str]]:
     """Accepts one connection at a time until the `with` ends; the digests of what came by each, whole."""
     digests: list[str] = []
+    wake, woken = socket.socketpair()
 
     def receive() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
+        while woken not in select.select([listener, woken], [], [])[0]:
+            connection, _ = listener.accept()
             with connection:
                 digest = hashlib.sha256()
                 while piece := connection.recv(1 << 16):
@@ -120,9 +121,10 @@ def receiver(listener: socket.socket) -> Iterator[list[str]]:
     try:
         yield digests
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        wake.close()
         thread.join()
+        woken.close()
+        listener.close()
 
 
 def await_whole(digests: list[str], content: bytes) -> None:
@@ -145,7 +147,8 @@ def send(host: Host, target: str, port: int, content: bytes, protocol: int = 0) 
     with host.new_socket(kind, socket.SOCK_STREAM, protocol) as connection:
         connection.settimeout(60)
         connection.connect((target, port))
-        connection.sendall(content)
+        for start in range(0, len(content), PIECE):
+            connection.sendall(content[start : start + PIECE])
 
 
 @backends
