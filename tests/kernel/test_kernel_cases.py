@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import select
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +24,7 @@ from tests.lab.holder import QueueHolder
 from tests.lab.leftovers import remove
 from tests.lab.namespace import Host
 from tests.lab.process import wait_until
-from tests.lab.servers import tcp_server, udp_counter
+from tests.lab.servers import Digests, digesting, tcp_server, udp_counter
 from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.needs("nfqueue", "iptables-nft", "ping")
@@ -101,45 +98,10 @@ def test_from_one_queue_to_the_next(lab: Lab, backend: str, family: int) -> None
         assert counted(service)["onwards"] == 50
 
 
-@contextmanager
-def receiver(listener: socket.socket) -> Iterator[list[str]]:
-    """Accepts one connection at a time until the `with` ends; the digests of what came by each, whole."""
-    digests: list[str] = []
-    wake, woken = socket.socketpair()
-
-    def receive() -> None:
-        while woken not in select.select([listener, woken], [], [])[0]:
-            connection, _ = listener.accept()
-            with connection:
-                digest = hashlib.sha256()
-                while piece := connection.recv(1 << 16):
-                    digest.update(piece)
-                digests.append(digest.hexdigest())
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    try:
-        yield digests
-    finally:
-        wake.close()
-        thread.join()
-        woken.close()
-        listener.close()
-
-
-def await_whole(digests: list[str], content: bytes) -> None:
+def await_whole(digests: Digests, content: bytes) -> None:
     """Patiently: on a busy machine the queue overflows, and TCP sends again."""
     expected = [hashlib.sha256(content).hexdigest()]
-    wait_until(lambda: digests == expected, "the content should arrive whole", timeout=60)
-
-
-def listening(host: Host, family: int, protocol: int = 0) -> socket.socket:
-    """At any port of all addresses of a host."""
-    kind = socket.AF_INET if family == 4 else socket.AF_INET6
-    listener = host.new_socket(kind, socket.SOCK_STREAM, protocol)
-    listener.bind(("", 0))
-    listener.listen()
-    return listener
+    wait_until(lambda: digests.found == expected, "the content should arrive whole", timeout=60)
 
 
 def send(host: Host, target: str, port: int, content: bytes, protocol: int = 0) -> None:
@@ -156,10 +118,8 @@ def send(host: Host, target: str, port: int, content: bytes, protocol: int = 0) 
 @pytest.mark.parametrize("local", [False, True], ids=["forwarded", "local"])
 def test_large_tcp_transfers(lab: Lab, backend: str, family: int, local: bool) -> None:
     host, sender = (lab.gateway, lab.gateway) if local else (lab.server, lab.client)
-    listener = listening(host, family)
-    port = listener.getsockname()[1]
-    with in_force(lab.gateway, policy(backend), install=True) as service, receiver(listener) as digests:
-        send(sender, host.address(family), port, LARGE)
+    with in_force(lab.gateway, policy(backend), install=True) as service, digesting(host, family) as digests:
+        send(sender, host.address(family), digests.port, LARGE)
         await_whole(digests, LARGE)
         judged = sum(row.tally.bytes for row in service.report().defaults.values())
         assert judged > 3 * len(LARGE)
@@ -181,12 +141,13 @@ def test_connections_that_close_while_they_are_queued(lab: Lab, backend: str, fa
 def test_sctp(lab: Lab, backend: str, family: int, local: bool) -> None:
     """Its rules match by port, and large messages pass in order, super-packets among them."""
     host, sender = (lab.gateway, lab.gateway) if local else (lab.server, lab.client)
-    listener = listening(host, family, SCTP)
-    port = listener.getsockname()[1]
     content = LARGE[: 1 << 20]
-    text = policy(backend, f"id: sctp, match: {{protocol: sctp, dport: {port}}}, verdict: accept")
-    with in_force(lab.gateway, text, install=True) as service, receiver(listener) as digests:
-        send(sender, host.address(family), port, content, SCTP)
+    text = policy(backend, "id: sctp, match: {protocol: sctp, dport: 9}, verdict: accept")
+    with (
+        in_force(lab.gateway, text, install=True) as service,
+        digesting(host, family, port=9, protocol=SCTP) as digests,
+    ):
+        send(sender, host.address(family), digests.port, content, SCTP)
         await_whole(digests, content)
         assert counted(service)["sctp"] > 0
 

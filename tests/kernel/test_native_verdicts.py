@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -20,7 +17,7 @@ from tests.kernel.running import Kept, in_force
 from tests.lab.clients import QUICK, Outcome, resolve, send_datagrams, tcp_connect, udp_ask
 from tests.lab.namespace import Namespace
 from tests.lab.process import wait_until
-from tests.lab.servers import dns_server, tcp_server, udp_counter, udp_echo
+from tests.lab.servers import digesting, dns_server, tcp_server, udp_counter, udp_echo
 from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.needs("nfqueue", "iptables-legacy")
@@ -204,29 +201,6 @@ def test_dns_names_by_scapy(lab: Lab, family: int) -> None:
     assert (event["verdict"], event["rule"], event["daddr"]) == ("drop", "tunnel", to)
 
 
-@contextmanager
-def digesting(lab: Lab, family: int) -> Iterator[list[str]]:
-    """A server that takes one connection, and at the end says what came."""
-    kind = {4: socket.AF_INET, 6: socket.AF_INET6}[family]
-    found: list[str] = []
-    with lab.server.new_socket(kind, socket.SOCK_STREAM) as listener:
-        listener.bind((lab.server.address(family), PORT))
-        listener.listen()
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                digest = hashlib.sha256()
-                while data := connection.recv(1 << 20):
-                    digest.update(data)
-                found.append(digest.hexdigest())
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield found
-        thread.join()
-
-
 @families
 def test_super_packets_pass_whole_and_are_searched_to_their_end(lab: Lab, family: int) -> None:
     """TCP's segments come unsegmented, 64 KiB at once; a literal stands in each of them, far behind the headers."""
@@ -239,14 +213,14 @@ def test_super_packets_pass_whole_and_are_searched_to_their_end(lab: Lab, family
     data = b"".join(b"%09d needle " % number for number in range(500_000))
     rules(lab.gateway, "FORWARD -p tcp -j NFQUEUE")
     kind = {4: socket.AF_INET, 6: socket.AF_INET6}[family]
-    with in_force(lab.gateway, text) as service, digesting(lab, family) as found:
+    with in_force(lab.gateway, text) as service, digesting(lab.server, family, port=PORT) as digests:
         with lab.client.new_socket(kind, socket.SOCK_STREAM) as sender:
             sender.connect((lab.server.address(family), PORT))
             sender.sendall(data)
-        wait_until(lambda: bool(found), "all should arrive", timeout=20.0)
+        wait_until(lambda: bool(digests.found), "all should arrive", timeout=20.0)
         counted = matched(service)
         assert service.queues[0].counters.truncated == 0
-    assert found == [hashlib.sha256(data).hexdigest()]
+    assert digests.found == [hashlib.sha256(data).hexdigest()]
     assert counted["big"] > 20
     assert counted["literal"] >= counted["big"]
 

@@ -8,7 +8,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from tests.lab.namespace import Namespace
+from tests.lab.namespace import Namespace, force_receive_buffer
 
 CONNTRACK = 0x2
 """NFQA_CFG_F_CONNTRACK."""
@@ -22,7 +22,6 @@ _ERROR = 2
 _MESSAGE = struct.Struct("=IHHII")
 _COMMAND, _PARAMS, _MASK, _FLAGS = 1, 2, 4, 5
 _BIND = struct.pack("!BxH", 1, 0)
-_SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 8 << 20
 _COPY_META = struct.pack("!IB", 0, 1)
 
@@ -46,7 +45,7 @@ class QueueHolder:
             body += _attribute(_MASK, struct.pack("!I", flags)) + _attribute(_FLAGS, struct.pack("!I", flags))
         try:
             self._socket.settimeout(5.0)
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            force_receive_buffer(self._socket, _RECEIVE_BUFFER)
             self._socket.bind((0, 0))
             self._socket.send(_MESSAGE.pack(_MESSAGE.size + len(body), _CONFIG, _REQUEST_ACK, 1, 0) + body)
             _check(self._socket.recv(65_535))
@@ -62,10 +61,9 @@ class QueueHolder:
 
     def take(self) -> int:
         """The id of the next packet; waits for it, and counts the refusals that come before it."""
-        while _MESSAGE.unpack_from(message := self._socket.recv(65_535))[1] == _ERROR:
+        while (kind := _MESSAGE.unpack_from(message := self._socket.recv(65_535))[1]) == _ERROR:
             self.refused += 1
-        (kind, identifier) = (_MESSAGE.unpack_from(message)[1], struct.unpack_from("=H", message, _MESSAGE.size + 6)[0])
-        assert (kind, identifier) == (_PACKET, _PACKET_HEADER)
+        assert (kind, *struct.unpack_from("=H", message, _MESSAGE.size + 6)) == (_PACKET, _PACKET_HEADER)
         number: int = struct.unpack_from("!I", message, _MESSAGE.size + 8)[0]
         return number
 

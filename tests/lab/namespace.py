@@ -23,7 +23,13 @@ T = TypeVar("T")
 FOLDER = Path("/run/netns")
 """Where `ip netns` keeps the names."""
 _CLONE_NEWNET = 0x4000_0000
+_SO_RCVBUFFORCE = 33
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def force_receive_buffer(receiver: socket.socket, size: int) -> None:
+    """So many bytes, whatever the system's limit is."""
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import select
 import selectors
 import socket
 import threading
@@ -15,9 +17,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab import dns
-from tests.lab.namespace import Host, Namespace
+from tests.lab.namespace import Host, Namespace, force_receive_buffer
 
-_SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 32 << 20
 _QUIET = 0.05
 
@@ -131,6 +132,43 @@ def http_server(host: Namespace, *ports: int, body: str = "hello from the server
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What came to a `digesting` server."""
+
+    port: int
+    found: list[str]
+    """The SHA-256 of each connection's content, in hexadecimal, once it has come whole."""
+
+
+@contextmanager
+def digesting(host: Host, family: int, *, port: int = 0, protocol: int = 0) -> Iterator[Digests]:
+    """Takes one connection after the other, by TCP or another protocol of streams; port 0 is any that is free."""
+    kind = {4: socket.AF_INET, 6: socket.AF_INET6}[family]
+    wake, woken = socket.socketpair()
+    with wake, woken, host.new_socket(kind, socket.SOCK_STREAM, protocol) as listener:
+        listener.bind((host.address(family), port))
+        listener.listen()
+        digests = Digests(listener.getsockname()[1], [])
+
+        def serve() -> None:
+            while listener in select.select([listener, woken], [], [])[0]:
+                connection, _ = listener.accept()
+                with connection:
+                    digest = hashlib.sha256()
+                    while piece := connection.recv(1 << 20):
+                        digest.update(piece)
+                    digests.found.append(digest.hexdigest())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield digests
+        finally:
+            wake.close()
+            thread.join()
+
+
 class _TcpServer(ThreadingTCPServer):
     address_family = socket.AF_INET6
     allow_reuse_address = True
@@ -158,6 +196,6 @@ def _listening(host: Namespace, handler: type[BaseRequestHandler], *ports: int) 
 
 def _udp_listener(host: Host, family: socket.AddressFamily, port: int) -> socket.socket:
     listener = host.new_socket(family, socket.SOCK_DGRAM)
-    listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    force_receive_buffer(listener, _RECEIVE_BUFFER)
     listener.bind((host.ipv4 if family == socket.AF_INET else host.ipv6, port))
     return listener

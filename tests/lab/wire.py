@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from tests.lab.namespace import Host
+from tests.lab.namespace import Host, force_receive_buffer
 
 _ETHER_ALL = 0x0003
 _ETHER_TYPES = {4: 0x0800, 6: 0x86DD}
 _OUTGOING = 4
 _QUIET = 0.05
-_SO_RCVBUFFORCE = 33
 
 
 def inject(source: Host, packets: Iterable[bytes]) -> int:
@@ -37,7 +36,7 @@ class Tap:
 
     def __init__(self, host: Host) -> None:
         self._wire = host.new_socket(socket.AF_PACKET, socket.SOCK_DGRAM)
-        self._wire.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 32 << 20)
+        force_receive_buffer(self._wire, 32 << 20)
         self._wire.bind((host.interface, _ETHER_ALL))
 
     def collect(
