@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from vagrant.suite.machines import ATTACKER, SERVER, Machine, counts
-from vagrant.suite.test_traffic import page
+from vagrant.suite.test_traffic import families, page
 
 pytestmark = pytest.mark.usefixtures("calm")
 
@@ -64,7 +64,7 @@ def test_the_capture_sees_what_arrives(client: Machine, server: Machine) -> None
         client.run(page(4))
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@families
 def test_a_port_scan_finds_only_what_is_offered(client: Machine, firewall: Machine, family: int) -> None:
     six = "-6 " if family == 6 else ""
     with counted(firewall, "trap", "scanner"):
@@ -92,10 +92,10 @@ def test_tcp_in_fragments_is_dropped(client: Machine, server: Machine, firewall:
 
 
 def test_a_flood_is_limited_and_others_are_served(client: Machine, server: Machine, firewall: Machine) -> None:
-    with counted(firewall, "syn-flood", "flooder"):
-        flood = client.start(f"timeout 20 hping3 --flood -q -a {ATTACKER[4]} -S -p 80 {SERVER[4]}")
+    command = f"timeout 20 hping3 --flood -q -a {ATTACKER[4]} -S -p 80 {SERVER[4]}"
+    with counted(firewall, "syn-flood", "flooder"), client.start(command) as flood:
         assert client.run(page(4)) == "hello\n"
-        assert "3 received" in client.run(f"ping -c 3 -W 20 {SERVER[6]}")
+        assert client.run(page(6)) == "hello\n"
         flood.wait(timeout=120)
     with nothing_arrives(server, f"src {ATTACKER[4]}"):
         client.ask(f"hping3 -a {ATTACKER[4]} -c 5 -i u100000 -S -p 80 {SERVER[4]}")
@@ -111,24 +111,21 @@ def test_forged_sources(client: Machine, server: Machine, firewall: Machine, sou
         client.ask(f"hping3 -a {source} -c 5 -i u100000 --udp -p 5353 {SERVER[4]}")
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@families
 def test_a_tunnel_in_names(client: Machine, server: Machine, firewall: Machine, family: int) -> None:
     name = "a" * 55 + ".lab.test"
-    with (
-        nothing_arrives(server, "dst port 53"),
-        counted(firewall, "dns-tunnel"),
-    ):
+    with nothing_arrives(server, "dst port 53"), counted(firewall, "dns-tunnel"):
         assert client.ask(f"dig +short +tries=2 +time=3 @{SERVER[family]} {name}").returncode == 9
     assert client.run(f"dig +short +tries=3 +time=20 @{SERVER[family]} www.lab.test").strip() == SERVER[4]
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@families
 def test_slow_http_gets_few_connections(client: Machine, firewall: Machine, family: int) -> None:
-    with counted(firewall, "slow-http"):
-        held = client.start(f"python3 -c '{SLOW}' {ATTACKER[family]} {SERVER[family]} 150")
+    command = f"python3 -c '{SLOW}' {ATTACKER[family]} {SERVER[family]} 150"
+    with counted(firewall, "slow-http"), client.start(command) as held:
         assert client.run(page(family)) == "hello\n"
-        said, _ = held.communicate(timeout=300)
-    assert 0 < int(said) < 150
+        assert held.wait(timeout=300) == 0
+    assert 0 < int(held.output) < 150
 
 
 def test_xmas_and_null_scans_are_malformed(client: Machine, server: Machine, firewall: Machine) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vagrant.suite.machines import QFILTER, SERVER, Machine, counts, wait_until
+from tests.lab.process import wait_until
+from vagrant.suite.machines import QFILTER, SERVER, Machine, counts
 from vagrant.suite.test_attacks import nothing_arrives
 from vagrant.suite.test_traffic import page
 
@@ -53,7 +54,7 @@ def test_an_edit_holds_from_the_next_packet_on(edited: Machine, client: Machine,
     edited.run(f"sed -i '{closed}' {POLICY}")
     edited.run(f"{QFILTER} reload")
     with nothing_arrives(server, "tcp dst port 80"):
-        assert client.ask(page(4).replace("60", "5")).returncode == 28
+        assert client.ask(page(4, seconds=5)).returncode == 28
     assert counts(edited)["web"] > 0
     assert client.ask(PING).returncode == 0
 
@@ -62,19 +63,22 @@ def test_after_a_boot_nothing_passes_that_the_policy_denies(
     client: Machine, server: Machine, firewall: Machine
 ) -> None:
     """Two hundred datagrams a second knock at a closed port, before, during and after the boot."""
-    knock = client.start(f"timeout 900 hping3 -q -i u5000 --udp -k -s 5000 -p 9 {SERVER[4]}")
     booted = firewall.run("cat /proc/sys/kernel/random/boot_id")
-    with nothing_arrives(server, "udp dst port 9"):
-        wait_until(lambda: counts(firewall)["default forward"] > 100, "the knocking should reach the firewall")
+    knock = f"timeout 900 hping3 -q -i u5000 --udp -k -s 5000 -p 9 {SERVER[4]}"
+    with nothing_arrives(server, "udp dst port 9"), client.start(knock):
+        wait_until(lambda: _denied(firewall) > 100, "the knocking should reach the firewall", timeout=300)
         firewall.ask("systemctl reboot")
         wait_until(lambda: _is_served_again(firewall, booted), "the firewall should serve again", timeout=600)
-        wait_until(lambda: counts(firewall)["default forward"] > 100, "the knocking should reach the firewall again")
+        wait_until(lambda: _denied(firewall) > 100, "the knocking should reach the firewall again", timeout=300)
         assert client.run(page(4)) == "hello\n"
         assert client.run(page(6)) == "hello\n"
-    knock.terminate()
-    client.ask("pkill hping3")
+        client.run("pkill hping3")
     rules = json.loads(firewall.run("nft --json list ruleset"))["nftables"]
     assert any("QFILTER-FWD" in json.dumps(each) for each in rules)
+
+
+def _denied(firewall: Machine) -> int:
+    return counts(firewall)["default forward"]
 
 
 def _is_served_again(firewall: Machine, booted: str) -> bool:
