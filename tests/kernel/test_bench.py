@@ -33,7 +33,8 @@ def test_every_subject_delivers_and_has_its_figures(subject: Subject) -> None:
     unmeasured = {figure for figure, value in sample.items() if value is None}
     has_consumer = subject.name.startswith(("C loop", "NetfilterQueue", "qfilter"))
     assert unmeasured == (set() if has_consumer else {"cpu_ns", "resident_mib", "peak_mib"})
-    assert all(value > 0 for figure, value in sample.items() if value is not None and figure != "idle_before")
+    may_be_none = {"idle_before", "cpu_ns"}  # CPU time comes in ticks: a short flood may spend less than one
+    assert {name for name, value in sample.items() if value is not None and value <= 0} <= may_be_none
 
 
 @pytest.mark.parametrize("subject", [no_queue(), iptables(10), nft(10)], ids=lambda subject: subject.name)
