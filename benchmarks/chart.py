@@ -17,8 +17,8 @@ _COLOURS = {
     "nft": "#7e22ce",
     "no queue": "#6b7280",
 }
-_WIDTH, _HEIGHT = 560, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 34, 46
+_WIDTH, _HEIGHT = 600, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 190, 34, 46  # on the right stand the names, up to 27 letters
 
 
 def render(panels: Mapping[str, Series], y_label: str) -> str:
