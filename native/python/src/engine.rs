@@ -142,19 +142,19 @@ impl Engine {
 
     /// What the index of rules is made of: its bytes, by dimension the field, classes, vectors, chunks and bytes, the
     /// fields that rules test and that are left to them, and how many rules a search of the payload rules out.
-    fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<&'static str>, usize) {
+    fn structure(&self) -> (usize, Vec<DimensionRow>, Vec<String>, usize) {
         let structure = self.engine.structure();
         let row = |dimension: &DimensionStructure| {
             let DimensionStructure {
-                field,
+                source,
                 classes,
                 vectors,
                 chunks,
                 bytes,
             } = *dimension;
-            (field.name(), classes, vectors, chunks, bytes)
+            (source.to_string(), classes, vectors, chunks, bytes)
         };
-        let left = structure.residual.iter().map(|field| field.name()).collect();
+        let left = structure.residual.iter().map(ToString::to_string).collect();
         let dimensions = structure.dimensions.iter().map(row).collect();
         (structure.bytes, dimensions, left, structure.searched)
     }
@@ -252,7 +252,7 @@ fn reading(value: Value<'_>) -> Reading {
 }
 
 /// Field, classes, vectors, chunks and bytes.
-type DimensionRow = (&'static str, usize, usize, usize, usize);
+type DimensionRow = (String, usize, usize, usize, usize);
 
 /// Packets and bytes.
 type Pairs = Vec<(u64, u64)>;

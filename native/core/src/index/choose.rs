@@ -46,7 +46,7 @@ pub fn choose(dimensions: Vec<Dimension>, constraints: &Constraints<'_>) -> Vec<
     let mut chosen = Vec::new();
     let hook = open
         .iter()
-        .position(|dimension| dimension.as_ref().is_some_and(|one| one.field == Field::Hook));
+        .position(|dimension| dimension.as_ref().is_some_and(|one| one.source.field == Field::Hook));
     let mut best = hook.map(|hook| (hook, f64::INFINITY));
     while chosen.len() < MOST_DIMENSIONS {
         best = best.or_else(|| most_spared(&open, &packets));
@@ -82,8 +82,8 @@ fn trial(dimensions: &[Dimension], constraints: &Constraints<'_>) -> Vec<Packet>
             let rule = packet * rules / PACKETS.min(rules);
             let vectors = dimensions.iter().enumerate().map(|(number, dimension)| {
                 let seed = scattered(packet * MOST_DIMENSIONS + number);
-                let demand = constraints.demand_of(rule, dimension.field);
-                let demanded = demand.and_then(|region| dimension.vector(&region.pick(seed)?));
+                let demand = constraints.demand_of(rule, dimension.source);
+                let demanded = demand.and_then(|region| dimension.vector_within(region, seed));
                 demanded.unwrap_or((seed % dimension.vectors.len()) as VectorId)
             });
             Packet {

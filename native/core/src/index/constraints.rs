@@ -1,12 +1,36 @@
-//! What each rule and its ancestors demand of each field, as regions that are kept once however many rules share them.
+//! What each rule and its ancestors demand of each source, as regions that are kept once however many rules share them.
 
+use std::fmt;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
 
 use super::region::{Kind, Region};
-use crate::fields::Field;
+use crate::fields::{FIELDS, Field};
 use crate::plan::{Action, Condition, Plan, Test};
+
+/// What a dimension tells apart: the values of a field, or whether a list that is too long for that holds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The field.
+    pub field: Field,
+    /// The list, by index into [`Plan::addresses`].
+    pub list: Option<usize>,
+}
+
+impl Source {
+    /// The values themselves.
+    pub fn values(field: Field) -> Self {
+        Self { field, list: None }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.field.name())?;
+        out.write_str(self.list.map_or("", |_| " in a long list"))
+    }
+}
 
 /// Number of a region in its [`Pool`].
 pub type RegionId = u32;
@@ -17,7 +41,7 @@ const MOST_SPANS: usize = 1 << 21;
 
 const ALL_HOOKS: u8 = 0b1_1111;
 
-/// The regions of one field that rules name.
+/// The regions of one source that rules name.
 pub struct Pool {
     kind: Kind,
     /// Spans and texts so far.
@@ -116,14 +140,16 @@ impl Pool {
     }
 }
 
+type Demands = Vec<(Source, RegionId)>;
+
 /// What rules demand.
 pub struct Constraints<'p> {
-    /// By field.
-    pub pools: Vec<Option<Pool>>,
-    /// By rule: what it and its ancestors together demand, a region a field.
-    pub demands: Vec<Vec<(Field, RegionId)>>,
-    /// By rule: its own conjuncts, and of which field's demand each is a part.
-    pub conjuncts: Vec<Vec<(Option<Field>, &'p Condition)>>,
+    /// By source: the fields in the order of their table, then long lists.
+    pub pools: Vec<(Source, Pool)>,
+    /// By rule: what it and its ancestors together demand, a region a source.
+    pub demands: Vec<Demands>,
+    /// By rule: its own conjuncts, and of which source's demand each is a part.
+    pub conjuncts: Vec<Vec<(Option<Source>, &'p Condition)>>,
 }
 
 impl<'p> Constraints<'p> {
@@ -135,12 +161,11 @@ impl<'p> Constraints<'p> {
             .flat_map(|rule| &rule.actions)
             .any(|action| matches!(action, Action::Mark { .. }));
         let pool = |field| {
-            Kind::of(field)
-                .filter(|_| field != Field::Mark || !marks)
-                .map(Pool::new)
+            let kind = Kind::of(field).filter(|_| field != Field::Mark || !marks)?;
+            Some((Source::values(field), Pool::new(kind)))
         };
         let mut this = Self {
-            pools: crate::fields::FIELDS.iter().map(|(field, _)| pool(*field)).collect(),
+            pools: FIELDS.iter().filter_map(|(field, _)| pool(*field)).collect(),
             demands: Vec::with_capacity(plan.rules.len()),
             conjuncts: Vec::with_capacity(plan.rules.len()),
         };
@@ -152,17 +177,15 @@ impl<'p> Constraints<'p> {
                 .map_or_else(Vec::new, |parent| this.demands[*parent].clone());
             if rule.hooks != 0 && rule.hooks & ALL_HOOKS != ALL_HOOKS {
                 let hooks = Region::bytes(|hook| hook < 8 && rule.hooks >> hook & 1 != 0);
-                this.demand(&mut demands, Field::Hook, |pool| pool.keep(hooks));
+                this.demand(&mut demands, Source::values(Field::Hook), |pool| pool.keep(hooks));
             }
             let mut conjuncts = Vec::new();
             flatten(&rule.condition, &mut |condition| {
-                let field = match condition {
-                    Condition::Field(field, 0, test) => this
-                        .demand(&mut demands, *field, |pool| pool.of_test(test, plan))
-                        .then_some(*field),
+                let source = match condition {
+                    Condition::Field(field, 0, test) => this.demand_test(&mut demands, *field, test, plan),
                     _ => None,
                 };
-                conjuncts.push((field, condition));
+                conjuncts.push((source, condition));
             });
             this.demands.push(demands);
             this.conjuncts.push(conjuncts);
@@ -171,41 +194,51 @@ impl<'p> Constraints<'p> {
         this
     }
 
-    /// The number of what a rule demands of a field.
-    pub fn region(&self, rule: usize, field: Field) -> Option<RegionId> {
+    /// The number of what a rule demands of a source.
+    pub fn region(&self, rule: usize, source: Source) -> Option<RegionId> {
         self.demands[rule]
             .iter()
-            .find(|(other, _)| *other == field)
+            .find(|(other, _)| *other == source)
             .map(|(_, region)| *region)
     }
 
-    /// What a rule demands of a field.
-    pub fn demand_of(&self, rule: usize, field: Field) -> Option<&Region> {
-        let region = self.region(rule, field)?;
-        Some(&self.pools[field as usize].as_ref()?.regions()[region as usize])
+    /// What a rule demands of a source.
+    pub fn demand_of(&self, rule: usize, source: Source) -> Option<&Region> {
+        let region = self.region(rule, source)?;
+        let (_, pool) = self.pools.iter().find(|(other, _)| *other == source)?;
+        Some(&pool.regions()[region as usize])
     }
 
-    /// Adds a demand where the field is indexed and the region can be said; says whether it did.
+    fn demand_test(&mut self, demands: &mut Demands, field: Field, test: &Test, plan: &Plan) -> Option<Source> {
+        let values = Source::values(field);
+        self.demand(demands, values, |pool| pool.of_test(test, plan))
+            .or_else(|| {
+                let (list, said) = Region::among(test, plan).filter(|_| Kind::of(field) == Some(Kind::Address))?;
+                let source = Source {
+                    list: Some(list),
+                    ..values
+                };
+                if self.pools.iter().all(|(other, _)| *other != source) {
+                    self.pools.push((source, Pool::new(Kind::Byte)));
+                }
+                self.demand(demands, source, |pool| pool.keep(said))
+            })
+    }
+
+    /// Adds a demand where the source is indexed and the region can be said, and tells it then.
     fn demand(
         &mut self,
-        demands: &mut Vec<(Field, RegionId)>,
-        field: Field,
+        demands: &mut Demands,
+        source: Source,
         region: impl FnOnce(&mut Pool) -> Option<RegionId>,
-    ) -> bool {
-        let Some((pool, region)) = self.pools[field as usize].as_mut().and_then(|pool| {
-            let region = region(pool)?;
-            Some((pool, region))
-        }) else {
-            return false;
-        };
-        match demands.iter_mut().find(|(other, _)| *other == field) {
-            Some((_, before)) => match pool.and(*before, region) {
-                Some(both) => *before = both,
-                None => return false,
-            },
-            None => demands.push((field, region)),
+    ) -> Option<Source> {
+        let (_, pool) = self.pools.iter_mut().find(|(other, _)| *other == source)?;
+        let region = region(pool)?;
+        match demands.iter_mut().find(|(other, _)| *other == source) {
+            Some((_, before)) => *before = pool.and(*before, region)?,
+            None => demands.push((source, region)),
         }
-        true
+        Some(source)
     }
 }
 

@@ -1,24 +1,25 @@
-//! One field that the index looks at: from its value in a packet to the vector of the rules that it does not rule out.
+//! One source that the index looks at: from a field's value in a packet to the vector of the rules that it does not rule out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::constraints::{Pool, RegionId};
+use super::constraints::{Pool, RegionId, Source};
 use super::region::{Key, Kind, Region, Spans};
 use super::vectors::{CHUNK_BITS, Chunk, Sparse, VectorId, Vectors, WILD, Writer, sparse};
-use crate::fields::Field;
+use crate::plan::{Addresses, Plan};
 use crate::value::{Address, Value};
 
 /// Numbers of chunks that a dimension may keep; what would need more is left to the rules' own conditions.
 const MOST_NUMBERS: usize = 16 << 20;
 
-/// A field and its classes.
+/// A source and its classes.
 #[derive(Debug)]
 pub struct Dimension {
-    /// Whose values these are.
-    pub field: Field,
+    /// What is told apart.
+    pub source: Source,
     /// By class.
     pub vectors: Vectors,
     lookup: Lookup,
@@ -30,6 +31,8 @@ enum Lookup {
     Bytes(Steps<u64>),
     Numbers(Steps<u64>),
     Addresses(Steps<u32>, Steps<u128>),
+    /// By 0 or 1: whether the list holds the address.
+    Among(Arc<Addresses>, Steps<u64>),
     Texts {
         listed: HashMap<Box<[u8]>, VectorId>,
         other: VectorId,
@@ -37,8 +40,9 @@ enum Lookup {
 }
 
 impl Dimension {
-    /// Of `rules` rules, of which `demand` tells what each demands of the field, by region of the pool.
-    pub fn build(field: Field, pool: &Pool, rules: usize, demand: impl Fn(usize) -> Option<RegionId>) -> Self {
+    /// Of the rules of a plan, of which `demand` tells what each demands of the source, by region of the pool.
+    pub fn build(source: Source, pool: &Pool, plan: &Plan, demand: impl Fn(usize) -> Option<RegionId>) -> Self {
+        let rules = plan.rules.len();
         let mut groups: Vec<Vec<usize>> = vec![Vec::new(); pool.regions().len()];
         for rule in 0..rules {
             if let Some(region) = demand(rule) {
@@ -55,17 +59,18 @@ impl Dimension {
             .collect();
         let left = leave(&mut groups, rules);
         let mut writer = Writer::new(wild(&groups, rules));
-        let lookup = match pool.kind() {
-            Kind::Byte => Lookup::Bytes(sweep(&groups, &mut writer, numbers)),
-            Kind::Number => Lookup::Numbers(sweep(&groups, &mut writer, numbers)),
-            Kind::Address => Lookup::Addresses(
+        let lookup = match (pool.kind(), source.list) {
+            (_, Some(list)) => Lookup::Among(Arc::clone(&plan.addresses[list]), sweep(&groups, &mut writer, numbers)),
+            (Kind::Byte, None) => Lookup::Bytes(sweep(&groups, &mut writer, numbers)),
+            (Kind::Number, None) => Lookup::Numbers(sweep(&groups, &mut writer, numbers)),
+            (Kind::Address, None) => Lookup::Addresses(
                 sweep(&groups, &mut writer, v4_addresses),
                 sweep(&groups, &mut writer, v6_addresses),
             ),
-            Kind::Text => texts(&groups, &mut writer),
+            (Kind::Text, None) => texts(&groups, &mut writer),
         };
         Self {
-            field,
+            source,
             vectors: writer.finish(),
             lookup,
             left,
@@ -86,15 +91,24 @@ impl Dimension {
             | (Lookup::Numbers(steps), Value::Number(number)) => Some(steps.at(*number)),
             (Lookup::Addresses(steps, _), Value::Address(Address::V4(address))) => Some(steps.at(*address)),
             (Lookup::Addresses(_, steps), Value::Address(Address::V6(address))) => Some(steps.at(*address)),
+            (Lookup::Among(list, steps), Value::Address(address)) => Some(steps.at(list.contains(*address).into())),
             (Lookup::Texts { listed, other }, Value::Bytes(text)) => Some(*listed.get(*text).unwrap_or(other)),
             _ => None,
+        }
+    }
+
+    /// The vector of one of the values of a region, another for another seed.
+    pub fn vector_within(&self, region: &Region, seed: usize) -> Option<VectorId> {
+        match (&self.lookup, region.pick(seed)?) {
+            (Lookup::Among(_, steps), Value::Number(said)) => Some(steps.at(said)),
+            (_, value) => self.vector(&value),
         }
     }
 
     /// How many classes of values there are, that of packets without the field among them.
     pub fn classes(&self) -> usize {
         1 + match &self.lookup {
-            Lookup::Bytes(steps) | Lookup::Numbers(steps) => steps.len(),
+            Lookup::Bytes(steps) | Lookup::Numbers(steps) | Lookup::Among(_, steps) => steps.len(),
             Lookup::Addresses(v4, v6) => v4.len() + v6.len(),
             Lookup::Texts { listed, .. } => listed.len() + 1,
         }
@@ -104,7 +118,7 @@ impl Dimension {
     pub fn bytes(&self) -> usize {
         self.vectors.bytes()
             + match &self.lookup {
-                Lookup::Bytes(steps) | Lookup::Numbers(steps) => steps.bytes(),
+                Lookup::Bytes(steps) | Lookup::Numbers(steps) | Lookup::Among(_, steps) => steps.bytes(),
                 Lookup::Addresses(v4, v6) => v4.bytes() + v6.bytes(),
                 Lookup::Texts { listed, .. } => {
                     listed.allocation_size() + listed.keys().map(|text| text.len()).sum::<usize>()

@@ -1,9 +1,10 @@
 //! Which rules a packet can match at all, whatever their number.
 //!
-//! Each *dimension* is a field that rules test at the top level of their conditions. The values of the field fall into
-//! classes between which no rule distinguishes; each class has a vector, the rules that it does not rule out. A packet's
-//! *candidates* are the rules in all of its vectors. A rule that is no candidate is certainly false, by its own condition or
-//! by an ancestor's; of a candidate all of whose dimensions are known only its *residual* is left to ask.
+//! Each *dimension* is a field that rules test at the top level of their conditions, or whether a long list holds its
+//! value. The values of the field fall into classes between which no rule distinguishes; each class has a vector, the rules
+//! that it does not rule out. A packet's *candidates* are the rules in all of its vectors. A rule that is no candidate is
+//! certainly false, by its own condition or by an ancestor's; of a candidate all of whose dimensions are known only its
+//! *residual* is left to ask.
 
 mod choose;
 mod constraints;
@@ -18,13 +19,14 @@ mod tests;
 
 use std::ops::Deref;
 
-use crate::fields::{FIELDS, Field};
+use crate::fields::Field;
 use crate::literals::Found;
 use crate::plan::{Condition, Plan, Test};
 use crate::value::Value;
 
 use self::choose::{MOST_DIMENSIONS, choose};
 use self::constraints::Constraints;
+pub use self::constraints::Source;
 use self::dimension::Dimension;
 use self::memo::{MOST, Memo, Rules, Vectors};
 use self::needs::Needs;
@@ -36,7 +38,7 @@ pub struct Index {
     rules: usize,
     dimensions: Vec<Dimension>,
     residuals: Vec<Box<[Condition]>>,
-    undecided: Vec<Field>,
+    undecided: Vec<Source>,
     needs: Needs,
 }
 
@@ -86,8 +88,8 @@ pub struct Structure {
     pub rules: usize,
     /// In the order in which they are looked at.
     pub dimensions: Vec<DimensionStructure>,
-    /// Fields that rules test and that are left to their residuals, because they would not spare enough.
-    pub residual: Vec<Field>,
+    /// What rules test and is left to their residuals, because it would not spare enough.
+    pub residual: Vec<Source>,
     /// Rules that are left out once the payload was searched and none of their literals was found.
     pub searched: usize,
     /// Memory of the dimensions.
@@ -97,8 +99,8 @@ pub struct Structure {
 /// What a dimension is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimensionStructure {
-    /// Whose values these are.
-    pub field: Field,
+    /// What is told apart.
+    pub source: Source,
     /// Classes of values between which rules distinguish.
     pub classes: usize,
     /// Different vectors of rules among them.
@@ -120,36 +122,32 @@ impl Index {
 
     fn assemble(plan: &Plan, choose: impl FnOnce(Vec<Dimension>, &Constraints<'_>) -> Vec<Dimension>) -> Self {
         let constraints = Constraints::of(plan);
-        let rules = plan.rules.len();
-        let (dimensions, fields): (Vec<_>, Vec<_>) = FIELDS
+        let (dimensions, sources): (Vec<_>, Vec<_>) = constraints
+            .pools
             .iter()
-            .filter_map(|(field, _)| {
-                let pool = constraints.pools[*field as usize]
-                    .as_ref()
-                    .filter(|pool| !pool.regions().is_empty())?;
-                Some((
-                    Dimension::build(*field, pool, rules, |rule| constraints.region(rule, *field)),
-                    *field,
-                ))
+            .filter(|(_, pool)| !pool.regions().is_empty())
+            .map(|(source, pool)| {
+                let demand = |rule| constraints.region(rule, *source);
+                (Dimension::build(*source, pool, plan, demand), *source)
             })
             .unzip();
         let dimensions = choose(dimensions, &constraints);
-        let chosen = |field| dimensions.iter().find(|dimension| dimension.field == field);
-        let undecided = fields.into_iter().filter(|field| chosen(*field).is_none()).collect();
-        let proven = |rule, field| {
-            chosen(field)
-                .zip(constraints.region(rule, field))
+        let chosen = |source| dimensions.iter().find(|dimension| dimension.source == source);
+        let undecided = sources.into_iter().filter(|source| chosen(*source).is_none()).collect();
+        let proven = |rule, source| {
+            chosen(source)
+                .zip(constraints.region(rule, source))
                 .is_some_and(|(dimension, region)| dimension.proves(region))
         };
-        let residual = |(rule, conjuncts): (usize, &Vec<(Option<Field>, &Condition)>)| {
+        let residual = |(rule, conjuncts): (usize, &Vec<(Option<Source>, &Condition)>)| {
             let open = conjuncts
                 .iter()
-                .filter(|(field, _)| !field.is_some_and(|field| proven(rule, field)));
+                .filter(|(source, _)| !source.is_some_and(|source| proven(rule, source)));
             open.map(|(_, condition)| (*condition).clone()).collect()
         };
         let residuals = constraints.conjuncts.iter().enumerate().map(residual).collect();
         Self {
-            rules,
+            rules: plan.rules.len(),
             dimensions,
             residuals,
             undecided,
@@ -170,7 +168,7 @@ impl Index {
 
     /// The fields that [`Self::look_up`] asks for, in this order.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
-        self.dimensions.iter().map(|dimension| dimension.field)
+        self.dimensions.iter().map(|dimension| dimension.source.field)
     }
 
     /// Finds the candidates of a packet: `value_of` reads its fields.
@@ -183,7 +181,7 @@ impl Index {
         scratch.known = None;
         scratch.searched = false;
         for (number, dimension) in self.dimensions.iter().enumerate() {
-            let Some(vector) = dimension.vector(&value_of(dimension.field)) else {
+            let Some(vector) = dimension.vector(&value_of(dimension.source.field)) else {
                 scratch.all_known = false;
                 continue;
             };
@@ -297,7 +295,7 @@ impl Index {
     /// What it is made of.
     pub fn structure(&self) -> Structure {
         let dimensions = self.dimensions.iter().map(|dimension| DimensionStructure {
-            field: dimension.field,
+            source: dimension.source,
             classes: dimension.classes(),
             vectors: dimension.vectors.len(),
             chunks: dimension.vectors.chunks(),

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::fields::Field;
-use crate::plan::{Elements, Plan, Test};
+use crate::plan::{Addresses, Elements, Plan, Test};
 use crate::value::{Address, Value};
 
-/// Larger address sets stay to be looked up: a class for each of their ranges costs more than it saves.
-const MOST_RANGES: usize = 1 << 18;
+/// Larger address lists are one question, whether they hold the address: a class for each of their ranges costs more than
+/// it saves.
+pub const MOST_RANGES: usize = 1 << 18;
 
 /// What the values of an indexed field are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,8 +240,21 @@ impl Region {
 
     fn of_addresses(index: usize, plan: &Plan) -> Option<Self> {
         let addresses = &plan.addresses[index];
-        (addresses.v4.len() + addresses.v6.len() <= MOST_RANGES)
-            .then(|| Self::Addresses(Spans::new(addresses.v4.iter()), Spans::new(addresses.v6.iter())))
+        (!is_long(addresses)).then(|| Self::Addresses(Spans::new(addresses.v4.iter()), Spans::new(addresses.v6.iter())))
+    }
+
+    /// The long list that a test asks, and of what that says, 0 or 1, the test lets through; None for other tests.
+    pub fn among(test: &Test, plan: &Plan) -> Option<(usize, Self)> {
+        let list = match test {
+            Test::Not(inner) => return Self::among(inner, plan).map(|(list, said)| (list, said.not())),
+            Test::Addresses(list) => *list,
+            Test::Set(set) if !plan.sets[*set].dynamic => match plan.sets[*set].elements {
+                Elements::Addresses(list) => list,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        is_long(&plan.addresses[list]).then(|| (list, Self::bytes(|said| said == 1)))
     }
 
     fn texts(texts: impl IntoIterator<Item = Box<[u8]>>) -> Self {
@@ -316,6 +330,10 @@ impl Region {
             }
         }
     }
+}
+
+fn is_long(list: &Addresses) -> bool {
+    list.v4.len() + list.v6.len() > MOST_RANGES
 }
 
 type Texts<'t> = (&'t BTreeSet<Box<[u8]>>, bool);

@@ -1,9 +1,10 @@
 //! The index against a naive reading of every rule: what it leaves out is false, and what it says is proven is true.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 
+use super::region::MOST_RANGES;
 use super::*;
 use crate::literals::{Found, Searcher};
 use crate::plan::{Action, Addresses, Elements, Place, Rule, Set, Test};
@@ -11,6 +12,13 @@ use crate::ranges::Ranges;
 use crate::value::{Address, Cause, Truth, Unknown, What};
 
 const TEXTS: [&str; 4] = ["lo", "eth0", "eth1", "wg"];
+/// Where a plan has the addresses of [`EVEN`].
+const LONG: usize = 3;
+/// A list that is just too long to be indexed: the lowest even addresses.
+static EVEN: LazyLock<Arc<Addresses>> = LazyLock::new(|| {
+    let even: Vec<(u32, u32)> = (0..=MOST_RANGES as u32).map(|i| (2 * i, 2 * i)).collect();
+    address(&even)
+});
 const NUMBERS: [u64; 12] = [0, 1, 2, 4, 6, 17, 22, 80, 255, 256, 65_535, u64::MAX];
 const FIELDS: [Field; 11] = [
     Field::Hook,
@@ -81,6 +89,7 @@ fn plan(rules: Vec<(usize, Rule)>) -> Plan {
                 &[(1, 1), (u128::MAX - 1, u128::MAX)],
             ),
             addresses(&[], &[(0x2001_0db8 << 96, (0x2001_0db9 << 96) - 1)]),
+            Arc::clone(&EVEN),
         ],
         sets: vec![
             set(false, Elements::Addresses(1)),
@@ -90,6 +99,7 @@ fn plan(rules: Vec<(usize, Rule)>) -> Plan {
                 false,
                 Elements::Strings(vec![b"eth0".to_vec().into(), b"lo".to_vec().into()]),
             ),
+            set(false, Elements::Addresses(LONG)),
         ],
         rules,
         ..Plan::default()
@@ -116,6 +126,9 @@ fn naive(test: &Test, value: &Value<'_>, plan: &Plan) -> bool {
         (Test::Ranges(ranges), Value::Number(number)) => ranges.iter().any(|(low, high)| (low..=high).contains(number)),
         (Test::Masked { value, mask }, Value::Number(number)) => number & mask == *value,
         (Test::AnyBit(bits), Value::Number(number)) => number & bits != 0,
+        (Test::Addresses(index), Value::Address(address)) if Arc::ptr_eq(&plan.addresses[*index], &EVEN) => {
+            matches!(address, Address::V4(number) if number % 2 == 0 && *number <= 2 * MOST_RANGES as u32)
+        }
         (Test::Addresses(index), Value::Address(Address::V4(address))) => plan.addresses[*index]
             .v4
             .iter()
@@ -183,12 +196,12 @@ fn a_test() -> impl Strategy<Value = Test> {
     let text = || (0..TEXTS.len()).prop_map(|text| Box::from(TEXTS[text].as_bytes()));
     let leaf = prop_oneof![
         4 => a_range().prop_map(Test::Ranges),
-        3 => (0..3usize).prop_map(Test::Addresses),
+        4 => (0..4usize).prop_map(Test::Addresses),
         1 => (0..8u64, 0..8u64).prop_map(|(value, mask)| Test::Masked { value, mask }),
         1 => (0..8u64).prop_map(Test::AnyBit),
         3 => text().prop_map(Test::Equals),
         1 => text().prop_map(Test::StartsWith),
-        2 => (0..4usize).prop_map(Test::Set),
+        2 => (0..5usize).prop_map(Test::Set),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
@@ -461,10 +474,42 @@ fn the_structure_is_told() {
     let structure = Index::build(&plan(rules.collect()), |_| None).structure();
     let dport = structure.dimensions[0].clone();
     assert_eq!(
-        (dport.field, dport.classes, dport.vectors),
-        (Field::Dport, 1_002, 1_001)
+        (dport.source, dport.classes, dport.vectors),
+        (Source::values(Field::Dport), 1_002, 1_001)
     );
-    assert_eq!((structure.rules, structure.residual), (1_000, vec![Field::Protocol]));
+    assert_eq!(
+        (structure.rules, structure.residual),
+        (1_000, vec![Source::values(Field::Protocol)])
+    );
+}
+
+#[test]
+fn a_long_list_is_asked_once_whether_it_holds_the_address() {
+    let rules = (0..100).map(|i| {
+        let test = if i % 2 == 0 {
+            Test::Addresses(LONG)
+        } else {
+            Test::Not(Box::new(Test::Addresses(LONG)))
+        };
+        rule(
+            0,
+            all([Condition::Field(Field::Saddr, 0, test), number(Field::Dport, i, 99)]),
+        )
+    });
+    let index = Index::build(&plan(rules.collect()), |_| None);
+    let fields = index.structure().dimensions.into_iter();
+    let fields: Vec<String> = fields.map(|dimension| dimension.source.to_string()).collect();
+    assert_eq!(fields, ["saddr in a long list", "dport"]);
+    let packet = |saddr| {
+        move |field| match field {
+            Field::Saddr => Value::Address(Address::V4(saddr)),
+            _ => Value::Number(2),
+        }
+    };
+    let mut scratch = index.scratch();
+    assert_eq!(candidates(&index, &packet(7), &mut scratch), [1]);
+    assert_eq!(candidates(&index, &packet(8), &mut scratch), [0, 2]);
+    assert_eq!(index.residual(0), []);
 }
 
 #[test]
