@@ -17,12 +17,13 @@ from enum import StrEnum
 
 from tests.lab import dns
 from tests.lab.namespace import Namespace
+from tests.lab.process import patient
 from tests.lab.scan import PortState, syn_scan
 
 QUICK = 0.3
 """Seconds to wait for an answer that must not come."""
 
-PATIENT = 2.5
+PATIENT = patient(2.5)
 
 
 class Outcome(StrEnum):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from tests.lab.process import LabError, Running, environment, run
+from tests.lab.process import LabError, Running, environment, patient, run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Namespace:
                 self._inside(sys.executable, "-m", "tests.lab.inside"),
                 input=pickle.dumps((function, args, kwargs)),
                 capture_output=True,
-                timeout=60.0,
+                timeout=patient(60.0),
                 env=environment(),
                 check=False,
             )

@@ -32,6 +32,11 @@ class LabError(Exception):
     """The lab itself failed: a command refused, or what was waited for did not come in time."""
 
 
+def patient(seconds: float) -> float:
+    """How long to wait for what comes after `seconds` at most on a real CPU; emulated ones have QFILTER_PATIENCE=10."""
+    return seconds * float(os.environ.get("QFILTER_PATIENCE", "1"))
+
+
 def environment() -> dict[str, str]:
     """Ours, with the folders where Debian keeps ip and iptables, this project importable, and output unbuffered."""
     path = os.environ.get("PATH", os.defpath)
@@ -47,6 +52,7 @@ def run(
     command: Sequence[str], *, check: bool = True, stdin: str = "", timeout: float = 15.0
 ) -> subprocess.CompletedProcess[str]:
     """The finished command. Raises LabError when it fails and `check` is set, and always when it takes too long."""
+    timeout = patient(timeout)
     try:
         done = subprocess.run(
             command,
@@ -68,6 +74,7 @@ def run(
 
 def wait_until(holds: Callable[[], bool], what: str, timeout: float = 5.0) -> None:
     """Returns as soon as the condition holds; raises LabError naming `what` after `timeout` seconds."""
+    timeout = patient(timeout)
     deadline = time.monotonic() + timeout
     while not holds():
         if time.monotonic() > deadline:
@@ -148,7 +155,7 @@ class Running:
         """
         wanted = " and ".join(map(repr, texts))
         folded = [text.casefold() for text in texts]
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         with self._grown:
             while True:
                 for line in self.lines[since:]:
@@ -169,6 +176,7 @@ class Running:
 
     def wait(self, timeout: float = 10.0) -> int:
         """Its exit code; all its output is in `lines` then."""
+        timeout = patient(timeout)
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:

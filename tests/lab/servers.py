@@ -18,6 +18,7 @@ from typing import Self
 
 from tests.lab import dns
 from tests.lab.namespace import Host, Namespace, force_receive_buffer
+from tests.lab.process import patient
 
 _RECEIVE_BUFFER = 32 << 20
 _QUIET = 0.05
@@ -48,9 +49,9 @@ class UdpServer:
 
     def collect(self, expected: int, timeout: float = 5.0) -> int:
         """How many datagrams came: waits for `expected`, then for surplus until nothing came for 50 ms."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         with self._grown:
-            self._grown.wait_for(lambda: len(self.received) >= expected, timeout)
+            self._grown.wait_for(lambda: len(self.received) >= expected, patient(timeout))
             while self._grown.wait(_QUIET) and time.monotonic() < deadline:
                 continue
             return len(self.received)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab.namespace import Host, force_receive_buffer
+from tests.lab.process import patient
 
 _ETHER_ALL = 0x0003
 _ETHER_TYPES = {4: 0x0800, 6: 0x86DD}
@@ -47,7 +48,7 @@ class Tap:
         Without `where` neighbour discovery is among them.
         """
         found: list[bytes] = []
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         while (left := deadline - time.monotonic()) > 0:
             self._wire.settimeout(left if len(found) < expected else min(left, _QUIET))
             try:
