@@ -67,6 +67,7 @@ def words(line: str) -> list[str]:
 
 
 def the_private_lab(stage: Stage, line: str) -> None:
+    stage.require("rust")
     make, *rest = words(line)
     said = run([make, "-C", str(ROOT), *rest], timeout=120.0).stdout
     assert "all as rules/demo.yaml promises" in said
@@ -90,6 +91,7 @@ def rules_are_printed_and_are_the_exact_ones(stage: Stage, line: str) -> None:
 
 
 def in_force_until_ctrl_c(stage: Stage, line: str) -> None:
+    stage.require("rust")
     before = stage.standing()
     policy = Path("first.yaml").resolve()
     printed = stage.run(*qfilter("install", "--print", policy))
@@ -151,7 +153,7 @@ def nft_opens_by_hand(stage: Stage, line: str) -> None:
     stage.require("nft-queue")
     stage.run(*qfilter("install", "first.yaml", "--backend", "nft"))
     assert not any(map(stage.answers, FAMILIES))
-    stage.run(*words(line))
+    stage.run(*shlex.split(line.removeprefix("sudo ")))
     assert all(stage.answers(family, timeout=5.0) for family in FAMILIES)
 
 
@@ -228,6 +230,7 @@ def test_nothing_is_tried_that_is_not_shown() -> None:
     assert TRIED.keys() == set(shown())
 
 
+@pytest.mark.needs("rust")
 def test_nothing_is_put_in_force_that_could_not_be_said_first(stage: Stage) -> None:
     before = stage.standing()
     with stage.start("make", "-C", str(ROOT), "run", "HOST=1", "POLICY=/nonexistent.yaml") as running:

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.lab.holder import CONNTRACK, QueueHolder
 from tests.lab.leftovers import fresh_names, remove
 from tests.lab.namespace import Namespace
-from tests.lab.process import LabError, environment, run
+from tests.lab.process import ROOT, LabError, environment, run
 
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
@@ -259,6 +259,13 @@ def _sctp() -> None:
         raise
 
 
+def _rust() -> None:
+    """Without it `make` sets nothing up: qfilter is installed as a wheel here, as in the lab of virtual machines."""
+    done = run([f"{ROOT}/tools/rust", "true"], check=False)
+    if done.returncode:
+        raise NotSupportedError(done.stderr.strip())
+
+
 _PROBES: dict[str, Callable[[], None]] = {
     "root": _root,
     "netns": _netns,
@@ -278,6 +285,7 @@ _PROBES: dict[str, Callable[[], None]] = {
     "sctp": _sctp,
     "live-rename": _live_rename,
     "user-namespaces": _user_namespaces,
+    "rust": _rust,
 }
 
 NAMES = tuple(_PROBES)
