@@ -53,14 +53,14 @@ nightly: setup ## both engines compared fifty times as much, every fuzzer for te
 bench: setup ## measure (as root, about 45 minutes) and rewrite docs/performance.md; ARGS='network --rounds 3' for a part
 	@$(bin)/python -m benchmarks $(ARGS)
 
-vagrant-up: ## virtual machines client, firewall and server, with Debian's kernel (as root; see docs/lab.md)
-	@vagrant/lab up
+vagrant-up: ## virtual machines client, firewall and server, with Debian's kernel (as root; see docs/lab.md). RELEASE=bookworm-backports: a newer one
+	@QFILTER_RELEASE='$(RELEASE)' vagrant/lab up
 
 vagrant-down: ## take them down
 	@vagrant/lab down
 
 vagrant-test: ## up, all tests that need such a kernel, attacks, a boot; then down. RELEASE=bookworm-backports: a newer kernel
-	@QFILTER_RELEASE='$(or $(RELEASE),bookworm)' vagrant/lab test
+	@QFILTER_RELEASE='$(RELEASE)' vagrant/lab test
 
 # What some systems package apart from cargo is asked only where it is.
 where_installed = if $(cargo) $1 --version >/dev/null 2>&1; then $(cargo) $1 $2; else echo 'check: no cargo $1 here, left out'; fi
