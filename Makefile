@@ -72,8 +72,8 @@ check: setup ## style, types, import layers
 	@$(bin)/lint-imports --no-logo --no-cache
 	@shellcheck .ci/run tools/* vagrant/box/build vagrant/box/customize vagrant/driver vagrant/lab vagrant/packages vagrant/provision \
 	  vagrant/server native/fuzz/run
-	@if command -v vagrant >/dev/null; then cd vagrant && \
-	QFILTER_DRIVER=qemu VAGRANT_HOME=$(CURDIR)/vagrant/.lab/home vagrant validate --ignore-provider >/dev/null; \
+	@if command -v vagrant >/dev/null; then cd vagrant && home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	QFILTER_DRIVER=qemu VAGRANT_HOME=$$home VAGRANT_DOTFILE_PATH=$$home/machines vagrant validate --ignore-provider >/dev/null; \
 	else echo 'check: no vagrant here, its Vagrantfile left out'; fi
 	@$(call where_installed,fmt,$(workspace) --all --check)
 	@$(call where_installed,clippy,$(workspace) --workspace --all-targets --locked --quiet -- -D warnings)
