@@ -57,7 +57,7 @@ impl Dimension {
             .filter(|(_, (_, rules))| !rules.is_empty())
             .map(|(number, (region, rules))| Group::new(number as RegionId, region, rules))
             .collect();
-        let left = leave(&mut groups, rules);
+        let left = leave(&mut groups, plan, &demand);
         let mut writer = Writer::new(wild(&groups, rules));
         let lookup = match (pool.kind(), source.list) {
             (_, Some(list)) => Lookup::Among(Arc::clone(&plan.addresses[list]), sweep(&groups, &mut writer, numbers)),
@@ -153,9 +153,9 @@ fn wild(groups: &[Group<'_>], rules: usize) -> Vec<Chunk> {
 }
 
 /// Leaves out the groups that lie in the most classes until the rest fits: such rules are ruled out least often.
-fn leave(groups: &mut Vec<Group<'_>>, rules: usize) -> Vec<RegionId> {
+fn leave(groups: &mut Vec<Group<'_>>, plan: &Plan, demand: &impl Fn(usize) -> Option<RegionId>) -> Vec<RegionId> {
     let mut lines: (Vec<u64>, Vec<u32>, Vec<u128>) = Default::default();
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for group in &*groups {
         match &**group.region {
             Region::Numbers(spans) => lines.0.extend(edges(spans)),
@@ -170,7 +170,7 @@ fn leave(groups: &mut Vec<Group<'_>>, rules: usize) -> Vec<RegionId> {
     sort(&mut lines.1);
     sort(&mut lines.2);
     let classes = lines.0.len() + lines.1.len() + lines.2.len() + names.len();
-    if classes * rules.div_ceil(CHUNK_BITS) <= MOST_NUMBERS {
+    if classes * plan.rules.len().div_ceil(CHUNK_BITS) <= MOST_NUMBERS {
         return Vec::new();
     }
     let cost = |group: &Group<'_>| {
@@ -188,9 +188,32 @@ fn leave(groups: &mut Vec<Group<'_>>, rules: usize) -> Vec<RegionId> {
         .iter()
         .take_while(|group| room.checked_sub(cost(group)).map(|left| room = left).is_some())
         .count();
-    let mut left: Vec<RegionId> = groups.drain(fit..).map(|group| group.number).collect();
-    left.sort_unstable();
-    left
+    let left = with_ancestors(groups.drain(fit..).map(|group| group.number).collect(), plan, demand);
+    groups.retain(|group| !left.contains(&group.number));
+    left.into_iter().collect()
+}
+
+/// Adds what the ancestors of their rules demand. A candidate's ancestors are not asked again when they are none, so a rule
+/// that is always a candidate needs ancestors that always are.
+fn with_ancestors(
+    mut left: BTreeSet<RegionId>,
+    plan: &Plan,
+    demand: &impl Fn(usize) -> Option<RegionId>,
+) -> BTreeSet<RegionId> {
+    loop {
+        let before = left.len();
+        let mut ancestors: Vec<usize> = Vec::new();
+        for rule in 0..plan.rules.len() {
+            ancestors.retain(|ancestor| rule < plan.rules[*ancestor].end);
+            if demand(rule).is_some_and(|region| left.contains(&region)) {
+                left.extend(ancestors.iter().filter_map(|ancestor| demand(*ancestor)));
+            }
+            ancestors.push(rule);
+        }
+        if left.len() == before {
+            return left;
+        }
+    }
 }
 
 fn edges<K: Key>(spans: &Spans<K>) -> impl Iterator<Item = K> {
