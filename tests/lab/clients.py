@@ -20,7 +20,7 @@ from tests.lab.namespace import Namespace
 from tests.lab.process import patient
 from tests.lab.scan import PortState, syn_scan
 
-QUICK = 0.3
+QUICK = patient(0.3)
 """Seconds to wait for an answer that must not come."""
 
 PATIENT = patient(2.5)

@@ -21,7 +21,7 @@ from tests.lab.namespace import Host, Namespace, force_receive_buffer
 from tests.lab.process import patient
 
 _RECEIVE_BUFFER = 32 << 20
-_QUIET = 0.05
+_QUIET = patient(0.05)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tests.lab.process import patient
 _ETHER_ALL = 0x0003
 _ETHER_TYPES = {4: 0x0800, 6: 0x86DD}
 _OUTGOING = 4
-_QUIET = 0.05
+_QUIET = patient(0.05)
 
 
 def inject(source: Host, packets: Iterable[bytes]) -> int:

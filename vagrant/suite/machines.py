@@ -12,6 +12,7 @@ from tests.lab.process import Running, run
 
 QFILTER = "/srv/qfilter/.venv/bin/qfilter"
 SERVER = {4: "198.51.100.2", 6: "2001:db8:2::2"}
+GATEWAY = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 ATTACKER = {4: "192.0.2.66", 6: "2001:db8:1::66"}
 """Addresses of the client that only the attacks use: whoever is blocked for them is not the client itself."""
 
