@@ -243,7 +243,8 @@ impl Region {
         (!is_long(addresses)).then(|| Self::Addresses(Spans::new(addresses.v4.iter()), Spans::new(addresses.v6.iter())))
     }
 
-    /// The long list that a test asks, and of what that says, 0 or 1, the test lets through; None for other tests.
+    /// The long list that a test asks, and which of its answers, 0 for no and 1 for yes, the test lets through; None for
+    /// other tests.
     pub fn among(test: &Test, plan: &Plan) -> Option<(usize, Self)> {
         let list = match test {
             Test::Not(inner) => return Self::among(inner, plan).map(|(list, said)| (list, said.not())),
@@ -254,7 +255,7 @@ impl Region {
             },
             _ => return None,
         };
-        is_long(&plan.addresses[list]).then(|| (list, Self::bytes(|said| said == 1)))
+        is_long(&plan.addresses[list]).then(|| (list, Self::Numbers(Spans::new([(1, u64::MAX)]))))
     }
 
     fn texts(texts: impl IntoIterator<Item = Box<[u8]>>) -> Self {

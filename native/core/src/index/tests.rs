@@ -505,6 +505,7 @@ fn a_long_list_is_asked_once_whether_it_holds_the_address() {
     let fields = index.structure().dimensions.into_iter();
     let fields: Vec<String> = fields.map(|dimension| dimension.source.to_string()).collect();
     assert_eq!(fields, ["saddr in a long list", "dport"]);
+    assert_eq!(index.structure().dimensions[0].classes, 3, "no, yes, and no address");
     let packet = |saddr| {
         move |field| match field {
             Field::Saddr => Value::Address(Address::V4(saddr)),
