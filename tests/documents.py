@@ -72,9 +72,11 @@ def links(file: Path) -> list[str]:
 
 
 def paths(file: Path) -> Iterator[str]:
-    """Words in backticks or in tables that can only mean a file or folder of the repository."""
+    """Words in backticks or in tables that can only mean a file or folder of the repository, none that git ignores."""
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
     places = {entry.name for folder in (ROOT, ROOT / "qfilter") for entry in folder.iterdir() if entry.is_dir()}
     cells = [cell.strip() for line in file.read_text().splitlines() if line.startswith("|") for cell in line.split("|")]
     for word in (*inline_code(file), *cells):
-        if _PATH.fullmatch(word) and ("/" not in word or word.partition("/")[0] in places):
+        known = "/" not in word or word.partition("/")[0] in places
+        if _PATH.fullmatch(word) and known and not any(f"{word}/".startswith(f"{folder}/") for folder in ignored):
             yield word
