@@ -64,11 +64,11 @@ def _rules(plan: Plan, siblings: tuple[Rule, ...], style: Style, depth: int = 1)
 
 def _matcher(structure: Structure) -> Iterator[str]:
     """How the native engine finds the rules that a packet can match."""
-    fields = ", ".join(each.field for each in structure.dimensions)
-    found = f"rules are found by {fields}" if fields else "every rule is asked"
+    sources = ", ".join(each.source for each in structure.dimensions)
+    found = f"rules are found by {sources}" if sources else "every rule is asked"
     yield f"matcher  {structure.bytes:,} bytes; {found}"
     for each in structure.dimensions:
-        yield f"  {each.field}: {each.classes:,} classes of values, {each.vectors:,} vectors of rules"
+        yield f"  {each.source}: {each.classes:,} classes of values, {each.vectors:,} vectors of rules"
     if structure.residual:
         yield f"  asked of what they leave: {', '.join(structure.residual)}"
     if structure.searched:

@@ -42,9 +42,9 @@ _KINDS, _REASONS, _ANSWERS = tuple(Kind), tuple(Reason), tuple(RejectWith)
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A field whose values say which rules a packet can match at all."""
+    """A field, or whether it is in a long list, whose values say which rules a packet can match at all."""
 
-    field: str
+    source: str
     classes: int
     """Of values, between which no rule distinguishes."""
     vectors: int
