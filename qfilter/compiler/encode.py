@@ -58,7 +58,7 @@ from qfilter.model.rule import (
 )
 from qfilter.model.verdict import CAUSES, Decision, Kind
 
-VERSION = 1
+VERSION = 2
 
 _BIN_32 = b"\xc6"
 """Bytes, behind 32 bits of their number (msgpack's bin 32)."""
@@ -117,6 +117,7 @@ class _Encoder:
     def _set(self, definition: SetDefinition) -> object:
         return {
             "name": definition.name,
+            "type": definition.type,
             "dynamic": definition.dynamic,
             "timeout": _nanoseconds(definition.timeout),
             "size": definition.size,

@@ -334,7 +334,7 @@ class Service:
     def _replace(self, plan: Plan, engine: Engine) -> Reloaded:
         """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
         before, policy = self.plan, plan.policy
-        with self._unwatched(watched=plan.kernel == before.kernel):
+        with self._unwatched(watched=plan.kernel == before.kernel), self._unanswered(plan.kernel):
             try:
                 self._bring_in(plan, engine)
             except Exception as error:
@@ -397,6 +397,19 @@ class Service:
             if self.plan.kernel is not None:
                 self._watch = self._start_watch(self.plan.kernel)
 
+    @contextmanager
+    def _unanswered(self, rules: KernelRules | None) -> Iterator[None]:
+        """What is rejected is dropped, while the kernel rules become these: its answer may not be among them."""
+        if self._serving is None or rules == self._installed:
+            yield
+            return
+        try:
+            self._serving.answer_rejects(False)
+            yield
+        finally:
+            if self._installed == self.plan.kernel:
+                self._serving.answer_rejects(True)
+
     def _start_watch(self, rules: KernelRules) -> firewall.Watch:
         return firewall.Watch(rules, self._tell_differences, every=self._compare_every)
 
@@ -445,8 +458,12 @@ class Service:
     def _remove_rules(self) -> None:
         # To remove them because something broke would open what they close.
         if not self._keep_rules and not self.failed:
-            firewall.remove()
-            self._draining = True
+            assert self._serving is not None
+            try:
+                self._serving.answer_rejects(False)
+            finally:
+                firewall.remove()
+                self._draining = True
 
     def _record(self, kind: EventType, values: Mapping[str, object]) -> None:
         self._recorder.note(kind, self.plan.policy.digest, values)

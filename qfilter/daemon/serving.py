@@ -7,6 +7,7 @@ import selectors
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from qfilter import firewall
@@ -16,7 +17,7 @@ from qfilter.engine.base import Engine
 from qfilter.model.packet import Packet
 from qfilter.model.plan import Plan
 from qfilter.model.report import Report
-from qfilter.model.verdict import Verdict
+from qfilter.model.verdict import Decision, Kind, Verdict
 from qfilter.queues.base import CountedQueue, PacketQueue
 from qfilter.queues.ip_queue import IpQueue
 from qfilter.queues.nfqueue import NfQueue
@@ -51,6 +52,13 @@ class Serving(Protocol):
         Raises QueueError, and then some queues may have some of the settings.
         """
 
+    def answer_rejects(self, answered: bool) -> None:
+        """Whether the kernel rules answer what is rejected. Where they may not, it is dropped: repeated through a chain
+        without its REJECT rule it would pass. When this returns, no reject from before is on its way.
+
+        Raises QueueError where that cannot be known.
+        """
+
     def switch(self, plan: Plan, engine: Engine) -> None:
         """Another policy: what the queues copy from now on, it judges."""
 
@@ -74,6 +82,7 @@ class ServingByCall:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.callback(os.close, self._wake)
         self._stopping = self._draining = False
+        self._answered = True
         self._thread: threading.Thread | None = None
 
     @property
@@ -116,6 +125,11 @@ class ServingByCall:
                     socket_buffer=settings.socket_buffer,
                 )
                 queue.receive(self._judge)
+
+    def answer_rejects(self, answered: bool) -> None:
+        """See Serving."""
+        with self.held():
+            self._answered = answered
 
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""
@@ -160,6 +174,8 @@ class ServingByCall:
     def _judge(self, packet: Packet) -> Verdict:
         verdict = self.engine.decide(packet)
         self._recorder.verdict(self.engine, packet, verdict)
+        if verdict.decision.kind is Kind.REJECT and not self._answered:
+            return replace(verdict, decision=Decision(Kind.DROP), mark=None)
         return verdict
 
     def _record_own(self, packet: Packet | None, verdict: Verdict) -> None:

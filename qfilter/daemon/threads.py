@@ -43,6 +43,7 @@ class ServingByThreads:
     def __init__(self, plan: Plan, engine: NativeEngine, recorder: Recorder, undo: ExitStack) -> None:
         """Binds the queues; `undo` lets them go."""
         self.engine = engine
+        self._plan = plan
         self._recorder = recorder
         self._native = NativeQueues.open(plan, engine.core)
         undo.callback(self._native.stop, 0.0)
@@ -111,6 +112,14 @@ class ServingByThreads:
     def configure(self, plan: Plan) -> None:
         """See Serving."""
         self._native.configure(plan)
+        self._plan = plan
+
+    def answer_rejects(self, answered: bool) -> None:
+        """See Serving."""
+        self._native.answer_rejects(answered)
+        if not answered:
+            # The same settings: when the kernel has answered, the verdicts before are sent.
+            self._native.configure(self._plan)
 
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""

@@ -112,6 +112,11 @@ class NativeQueues:
         """Put another engine in force between two batches; gives its number, which events and questions bear."""
         return self._server.replace(engine)
 
+    def answer_rejects(self, answered: bool) -> None:
+        """Whether the kernel rules answer what the engine in force rejects, from the next verdict on; else it is dropped,
+        and after such a time what earlier engines reject too."""
+        self._server.answer_rejects(answered)
+
     def configure(self, plan: Plan) -> None:
         """Settings of another plan; returns when what was copied by those before has been judged, or waits.
 

@@ -150,7 +150,8 @@ impl Engine {
     /// buckets of limits that are the same, and the flows that the rules of `kept` decided. Both share it from then on.
     pub fn inherit(&mut self, former: &Self, kept: &HashSet<String>) {
         for (set, ours) in self.sets.iter_mut().zip(&self.plan.sets) {
-            if let Some(i) = former.plan.sets.iter().position(|theirs| theirs.name == ours.name) {
+            let alike = |theirs: &plan::Set| theirs.name == ours.name && theirs.kind == ours.kind;
+            if let Some(i) = former.plan.sets.iter().position(alike) {
                 *set = set.clone().inheriting(&former.sets[i]);
             }
         }

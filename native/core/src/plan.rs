@@ -15,7 +15,7 @@ use crate::ranges::Ranges;
 use crate::value::{Address, Base};
 
 /// The only version that this build reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What is done with a packet; the numbers are those of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +98,9 @@ pub enum Elements {
 pub struct Set {
     /// Its name in the policy.
     pub name: String,
+    /// What it holds, in the policy's words: only a set of the same type goes on with what was added to it.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// Whether actions and the control socket change it.
     pub dynamic: bool,
     /// Nanoseconds that an added element stays.

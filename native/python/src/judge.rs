@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -97,7 +98,13 @@ pub struct Shared {
     /// Events that found no room.
     pub events_lost: AtomicU64,
     questions: (Sender<Question>, Receiver<Question>),
+    /// The first engine whose rejects the kernel rules answer. A reject of one before it is repeated through a chain that
+    /// may not have its REJECT rule, and would pass.
+    answered: AtomicU64,
 }
+
+/// See [`Shared::answered`]: no engine's.
+const NOBODY: u64 = u64::MAX;
 
 impl Shared {
     pub fn new(in_force: Arc<InForce>) -> Self {
@@ -107,7 +114,15 @@ impl Shared {
             event_bytes: AtomicUsize::new(0),
             events_lost: AtomicU64::new(0),
             questions: bounded(MOST_QUESTIONS),
+            answered: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the kernel rules answer what the engine in force rejects, from now on; else that is dropped. What earlier
+    /// ones reject is dropped after such a pause.
+    pub fn answer_rejects(&self, answered: bool) {
+        let first = if answered { self.in_force.load().number } else { NOBODY };
+        self.answered.store(first, SeqCst);
     }
 
     pub fn questions(&self) -> &Receiver<Question> {
@@ -206,6 +221,9 @@ impl PolicyJudge {
             });
         }
         self.desk.effects = effects;
+        if verdict.decision.kind == Kind::Reject && self.current.number < self.shared.answered.load(SeqCst) {
+            return Final::DROP;
+        }
         answer(verdict, queued.mark, self.current.engine.mark_mask(), self.queue)
             .unwrap_or_else(|words| self.refuse(queued, &words))
     }
@@ -424,10 +442,16 @@ mod tests {
         }
     }
 
+    const MARK_MASK: u32 = 0xF000_0000;
+
     /// An engine that does the same with every packet.
     fn in_force(number: u64, kind: Kind) -> Arc<InForce> {
-        let decision = Decision { kind, argument: 0 };
+        let decision = Decision {
+            kind,
+            argument: u16::from(kind == Kind::Reject),
+        };
         let plan = Plan {
+            mark_mask: MARK_MASK,
             defaults: [Some(decision); 5],
             ..Plan::default()
         };
@@ -457,6 +481,24 @@ mod tests {
         assert_eq!(decided(judge.judge_by(present, &packet())), Final::DROP);
         let counted = |each: &InForce| each.totals().defaults[2].packets;
         assert_eq!((counted(&met), counted(&judge.current)), (1, 2));
+    }
+
+    /// Repeated through a chain without its REJECT rule, it would pass.
+    #[test]
+    fn a_reject_that_the_kernel_rules_do_not_answer_is_a_drop() {
+        let shared = Arc::new(Shared::new(in_force(0, Kind::Reject)));
+        let mut judge = PolicyJudge::new(Arc::clone(&shared), Arc::default(), 0);
+        let met = judge.policy();
+        let answered = Final::REPEAT.with_mark(MARK_MASK & MARK_MASK.wrapping_neg());
+        assert_eq!(decided(judge.judge(&packet())), answered);
+        shared.answer_rejects(false);
+        assert_eq!(decided(judge.judge(&packet())), Final::DROP);
+        shared.in_force.store(in_force(1, Kind::Reject));
+        judge.begin_batch();
+        assert_eq!(decided(judge.judge(&packet())), Final::DROP);
+        shared.answer_rejects(true);
+        assert_eq!(decided(judge.judge(&packet())), answered);
+        assert_eq!(decided(judge.judge_by(met, &packet())), Final::DROP);
     }
 
     #[test]

@@ -156,6 +156,12 @@ impl Server {
         .map_err(refused)
     }
 
+    /// Whether the kernel rules answer what is rejected by the engine in force, from the next verdict on; else that is
+    /// dropped, and after such a time what earlier ones reject.
+    fn answer_rejects(&self, answered: bool) {
+        self.shared.answer_rejects(answered);
+    }
+
     /// Puts an engine in force from the next batch on; gives its number.
     ///
     /// Whatever the queues are asked for after this call, no other engine sees what they copy then: a packet is received

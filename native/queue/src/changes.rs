@@ -19,7 +19,8 @@ pub struct Change {
     pub conntrack: bool,
     /// Packets that wait for an answer at most; those that wait already go on doing so.
     pub waiting: usize,
-    /// From a packet's arrival to the end of its waiting, of packets that begin to wait from now on.
+    /// From a packet's arrival to the end of its waiting, of packets that begin to wait from now on, and of those that
+    /// they stand behind.
     pub deadline: Option<Duration>,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Waiting<S, P> {
     tickets: u64,
     packets: HashMap<Ticket, (Held, State<S, P>)>,
     flows: HashMap<u64, VecDeque<Ticket>>,
-    // Only of the packets that were asked about: whoever stands behind one of them came later.
+    // Only of the packets that were asked about: whoever stands behind one of them is not due earlier.
     deadlines: BTreeSet<(Instant, Ticket)>,
 }
 
@@ -91,9 +91,33 @@ impl<S, P> Waiting<S, P> {
 
     /// A packet waits behind the others of its flow.
     pub fn stand_behind(&mut self, held: Held, policy: P) {
+        if let Some(until) = held.until {
+            self.hurry(held.flow, until);
+        }
         let ticket = self.ticket();
         self.flows.entry(held.flow).or_default().push_back(ticket);
         self.packets.insert(ticket, (held, State::Behind(policy)));
+    }
+
+    /// Has the packets of a flow wait no longer than until then. Only the settings' change made them wait for more: who
+    /// came later is due later but for that.
+    fn hurry(&mut self, flow: u64, until: Instant) {
+        for ticket in self.flows.get(&flow).into_iter().flatten().rev() {
+            let Some((held, state)) = self.packets.get_mut(ticket) else {
+                return;
+            };
+            let before = held.until;
+            if before.is_some_and(|before| before <= until) {
+                return;
+            }
+            held.until = Some(until);
+            if matches!(state, State::Asked(_)) {
+                if let Some(before) = before {
+                    self.deadlines.remove(&(before, *ticket));
+                }
+                self.deadlines.insert((until, *ticket));
+            }
+        }
     }
 
     /// The packet that was asked about with that ticket; `None` when it waits no more.
@@ -244,6 +268,30 @@ mod tests {
         scene.waiting.stand_behind(behind, 0);
         assert!(scene.waiting.take(Ticket(2)).is_none());
         assert_eq!(scene.waiting.len(), 2);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_who_stands_behind() {
+        let mut scene = Scene::new(9);
+        let ticket = scene.waiting.ticket();
+        for (id, until) in [(1, None), (2, None), (3, Some(9)), (4, Some(5))] {
+            let held = Held {
+                until: until.map(|seconds| scene.at(seconds)),
+                ..scene.held(id, 7)
+            };
+            if id == 1 {
+                scene.waiting.ask(ticket, held, "asked");
+            } else {
+                scene.waiting.stand_behind(held, id);
+            }
+        }
+        let now = scene.at(5);
+        assert_eq!(scene.waiting.next_deadline(), Some(now));
+        assert_eq!(id(scene.waiting.take_overdue(now).map(|(held, _)| held)), Some(1));
+        for expected in [2, 3, 4] {
+            let (held, _) = scene.waiting.next(7).unwrap();
+            assert_eq!((held.datagram[0], held.until), (expected, Some(now)));
+        }
     }
 
     #[test]

@@ -58,8 +58,11 @@ impl<'e, 'a, 'd> Way<'e, 'a, 'd> {
         if self.engine.flows.is_empty() {
             return None;
         }
-        let Decided { decision, rule } = self.engine.flows.recall(&self.view.flow()?, self.view.now.monotonic)?;
-        let rule = *self.engine.flow_rules.get(&rule)?;
+        let known = |Decided { decision, rule }| Some((decision, *self.engine.flow_rules.get(&rule)?));
+        let (decision, rule) = self
+            .engine
+            .flows
+            .recall(&self.view.flow()?, self.view.now.monotonic, known)?;
         self.desk.tallies.add_rule(rule as usize, self.view.packet.wire_length);
         Some(Verdict {
             decision,

@@ -76,6 +76,7 @@ fn plan(rules: Vec<(usize, Rule)>) -> Plan {
     };
     let set = |dynamic, elements| Set {
         name: String::new(),
+        kind: String::new(),
         dynamic,
         timeout: None,
         size: 9,

@@ -174,8 +174,9 @@ impl<T: Copy> Flows<T> {
         }
     }
 
-    /// The verdict of this packet's flow, if it has one at `now` (monotonic nanoseconds).
-    pub fn recall(&self, packet: &FlowPacket<'_>, now: i64) -> Option<T> {
+    /// What `known` makes of the verdict of this packet's flow, if it has one at `now` (monotonic nanoseconds). Where it
+    /// makes nothing of it the packet is no sign of life: a flow of another policy must not outlive this one's.
+    pub fn recall<U>(&self, packet: &FlowPacket<'_>, now: i64, known: impl FnOnce(T) -> Option<U>) -> Option<U> {
         if self.is_empty() {
             return None;
         }
@@ -193,8 +194,8 @@ impl<T: Copy> Flows<T> {
             // For the rules to judge. The flow stays: a forged SYN must not cut it.
             return None;
         }
+        let verdict = known(flow.verdict)?;
         flow.seen = now;
-        let verdict = flow.verdict;
         flows.touch(place);
         Some(verdict)
     }
@@ -290,10 +291,23 @@ mod tests {
         let flows = Flows::sized(2);
         flows.remember(&from_port(1), 'a', 1);
         flows.remember(&from_port(2), 'b', 2);
-        assert_eq!(flows.recall(&from_port(1), 3), Some('a'));
+        assert_eq!(flows.recall(&from_port(1), 3, Some), Some('a'));
         flows.remember(&from_port(3), 'c', 4);
-        let found = [1, 2, 3].map(|port| flows.recall(&from_port(port), 5));
+        let found = [1, 2, 3].map(|port| flows.recall(&from_port(port), 5, Some));
         assert_eq!((found, flows.len()), ([Some('a'), None, Some('c')], 2));
+    }
+
+    /// Who is let through by the policy before and no longer by this one sends on, and must not hold the table for it.
+    #[test]
+    fn a_verdict_that_means_nothing_any_more_is_no_sign_of_life() {
+        let flows = Flows::sized(2);
+        flows.remember(&from_port(1), 'a', 1);
+        flows.remember(&from_port(2), 'b', 2);
+        let known = |verdict| (verdict != 'a').then_some(verdict);
+        assert_eq!(flows.recall(&from_port(1), OTHER_IDLE, known), None);
+        flows.remember(&from_port(3), 'c', 4);
+        let found = [1, 2, 3].map(|port| flows.recall(&from_port(port), 5, Some));
+        assert_eq!(found, [None, Some('b'), Some('c')]);
     }
 
     #[test]
@@ -302,11 +316,11 @@ mod tests {
         for (port, verdict) in [(1, 'a'), (2, 'b'), (1, 'c')] {
             flows.remember(&from_port(port), verdict, 0);
         }
-        assert_eq!(flows.recall(&from_port(2), 0), Some('b'));
+        assert_eq!(flows.recall(&from_port(2), 0, Some), Some('b'));
         flows.remember(&from_port(1), 'd', 0);
         flows.remember(&from_port(3), 'e', 0);
         assert_eq!(
-            [1, 2, 3].map(|port| flows.recall(&from_port(port), 0)),
+            [1, 2, 3].map(|port| flows.recall(&from_port(port), 0, Some)),
             [None, Some('b'), Some('e')]
         );
     }
@@ -323,7 +337,7 @@ mod tests {
             0,
         );
         // By output its end behind an interface is the destination; a packet without one is not one without a name.
-        assert_eq!(flows.recall(&back(&UDP), 1), Some('a'));
+        assert_eq!(flows.recall(&back(&UDP), 1, Some), Some('a'));
         assert_eq!(
             flows.recall(
                 &FlowPacket {
@@ -331,7 +345,8 @@ mod tests {
                     dport: 53,
                     ..back(&UDP)
                 },
-                1
+                1,
+                Some
             ),
             None
         );
@@ -341,7 +356,8 @@ mod tests {
                     hook: Hook::Forward,
                     ..UDP
                 },
-                1
+                1,
+                Some
             ),
             None
         );
@@ -351,11 +367,12 @@ mod tests {
                     protocol: 136,
                     ..back(&UDP)
                 },
-                1
+                1,
+                Some
             ),
             None
         );
-        assert_eq!(flows.recall(&UDP, 1), None);
+        assert_eq!(flows.recall(&UDP, 1, Some), None);
     }
 
     /// Which packets are of the flow that a packet on `hook` from a's interface to b's founded.
@@ -386,7 +403,7 @@ mod tests {
                 back(&seen(hook, a, b)),
             ];
             assert_eq!(
-                found.map(|packet| flows.recall(&packet, 0).is_some()),
+                found.map(|packet| flows.recall(&packet, 0, Some).is_some()),
                 expected,
                 "{hook:?}"
             );
@@ -398,7 +415,7 @@ mod tests {
         for (protocol, idle) in [(17, OTHER_IDLE), (132, OTHER_IDLE), (6, TCP_IDLE)] {
             let (flows, packet) = (Flows::new(), FlowPacket { protocol, ..UDP });
             flows.remember(&packet, (), 0);
-            let found = [idle - 1, 2 * idle - 2, 3 * idle - 2].map(|now| flows.recall(&packet, now).is_some());
+            let found = [idle - 1, 2 * idle - 2, 3 * idle - 2].map(|now| flows.recall(&packet, now, Some).is_some());
             assert_eq!((found, flows.is_empty()), ([true, true, false], true));
         }
     }
@@ -419,7 +436,7 @@ mod tests {
             (None, Some('a')),
         ];
         for (flags, expected) in rows {
-            assert_eq!(flows.recall(&packet(flags), 1), expected, "{flags:?}");
+            assert_eq!(flows.recall(&packet(flags), 1, Some), expected, "{flags:?}");
         }
     }
 
@@ -433,8 +450,8 @@ mod tests {
             ..UDP
         };
         flows.remember(&packet(SYN), 'a', 0);
-        assert_eq!(flows.recall(&packet(SYN), TCP_IDLE - 1), None);
-        assert_eq!(flows.recall(&packet(ACK), TCP_IDLE), None);
+        assert_eq!(flows.recall(&packet(SYN), TCP_IDLE - 1, Some), None);
+        assert_eq!(flows.recall(&packet(ACK), TCP_IDLE, Some), None);
         assert!(flows.is_empty());
     }
 
@@ -449,9 +466,12 @@ mod tests {
             *rule % 2 == 0
         });
         assert_eq!(flows.len(), 50);
-        assert_eq!([7, 8].map(|port| flows.recall(&from_port(port), 0)), [None, Some(1008)]);
         assert_eq!(
-            (flows.flush(), flows.len(), flows.recall(&from_port(8), 0)),
+            [7, 8].map(|port| flows.recall(&from_port(port), 0, Some)),
+            [None, Some(1008)]
+        );
+        assert_eq!(
+            (flows.flush(), flows.len(), flows.recall(&from_port(8), 0, Some)),
             (50, 0, None)
         );
     }

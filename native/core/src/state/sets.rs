@@ -386,6 +386,25 @@ mod tests {
         assert_eq!(counted(&found, 10 * S + 99), tally(0, 100, 9_900));
     }
 
+    /// Its old place is gone with its time.
+    #[test]
+    fn what_has_timed_out_is_as_good_as_new_to_a_smaller_size() {
+        let old = live(10_000, None);
+        for number in 0..10_000 {
+            let timeout = (number >= 2_000).then_some(S);
+            old.add(ElementRef::Address(Address::V4(number)), timeout, 0);
+        }
+        let new = live(1_000, None).inheriting(&old);
+        for number in 9_000..9_004 {
+            let again = ElementRef::Address(Address::V4(number));
+            assert_eq!(
+                (new.add(again, None, 2 * S), new.contains(again, 2 * S)),
+                (Added::Refused, false)
+            );
+        }
+        assert_eq!(counted(&new, 2 * S).elements, 2_000);
+    }
+
     #[test]
     fn what_the_file_has_stays_and_takes_no_place() {
         let found = live(1, Some(S));

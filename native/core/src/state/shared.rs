@@ -78,8 +78,14 @@ impl<K: Copy + Eq + Hash, V: Copy> Shared<K, V> {
         let put = loop {
             let mut keys = unpoisoned(shard.keys.write());
             self.purge_some(shard, &mut keys, now, BESIDES);
-            let here = keys.get(&key);
-            let Some((value, due)) = wanted(here.filter(|(_, due)| now < *due).map(|(value, _)| *value)) else {
+            let mut here = keys.get(&key);
+            if here.is_some_and(|(_, due)| due <= now) {
+                // Its place is free, and not its own any more: the size may be smaller than it was.
+                keys.remove(&key);
+                self.length.fetch_sub(1, Relaxed);
+                here = None;
+            }
+            let Some((value, due)) = wanted(here.map(|(value, _)| *value)) else {
                 break Put::Declined;
             };
             if here.is_some() || std::mem::take(&mut place) || self.reserve(size) {
