@@ -303,7 +303,8 @@ class Service:
                 return _tell(wanted, STOPS)
             before = self.plan
             outcome = found if isinstance(found, Refused) else _outcome(lambda: self._replace(*found))
-            self._tell_reload(file, outcome, same=self.plan is before)
+            same = self.plan is before and self._installed == before.kernel
+            self._tell_reload(file, outcome, same=same)
             return _tell(wanted, outcome)
 
     def _finish_reload(self) -> None:
@@ -334,7 +335,8 @@ class Service:
     def _replace(self, plan: Plan, engine: Engine) -> Reloaded:
         """Raises what keeps the plan from being in force; the one before is then, in the kernel rules too."""
         before, policy = self.plan, plan.policy
-        with self._unwatched(watched=plan.kernel == before.kernel), self._unanswered(plan.kernel):
+        watched = plan.kernel == before.kernel == self._installed
+        with self._unwatched(watched=watched), self._unanswered(plan.kernel):
             try:
                 self._bring_in(plan, engine)
             except Exception as error:
@@ -374,13 +376,15 @@ class Service:
 
     def _fit(self, plan: Plan) -> None:
         """Queues and kernel rules for the policy that judges, and no other."""
-        if self._serving is not None:
-            self._serving.configure(plan)
         if plan.kernel is not None:
             self._install(plan.kernel)
+        if self._serving is not None:
+            self._serving.configure(plan)
 
     def _install(self, rules: KernelRules) -> None:
         if rules != self._installed:
+            # What fails may leave anything.
+            self._installed = None
             firewall.install(rules)
             self._installed = rules
 

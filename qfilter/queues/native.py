@@ -113,8 +113,9 @@ class NativeQueues:
         return self._server.replace(engine)
 
     def answer_rejects(self, answered: bool) -> None:
-        """Whether the kernel rules answer what the engine in force rejects, from the next verdict on; else it is dropped,
-        and after such a time what earlier engines reject too."""
+        """Whether the kernel rules answer what the engine in force rejects, from the next verdict on. Else it is
+        dropped, and after such a time what earlier engines reject too.
+        """
         self._server.answer_rejects(answered)
 
     def configure(self, plan: Plan) -> None:

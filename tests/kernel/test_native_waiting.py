@@ -17,7 +17,7 @@ from qfilter.model.verdict import Reason
 from qfilter.policy.load import loads
 from qfilter.queues.native import NativeQueues, Question
 from tests.kernel.nfqueue import rules
-from tests.kernel.running import Kept, PolicyFile, in_force
+from tests.kernel.running import Kept, PolicyFile, in_force, is_installed
 from tests.lab.process import wait_until
 from tests.lab.servers import UdpServer, udp_counter
 from tests.lab.topology import Lab
@@ -373,6 +373,55 @@ def test_a_question_is_about_the_rules_of_its_own_policy_however_late(
         assert sorted(heard(asked, 3)) == [*hanging, "new"]
         wait_until(lambda: packets(service) == {"asked": 3, "denied": 1}, "the late one should be decided")
     assert gate.asked[-1] == "late"
+
+
+REJECTED = POLICY.replace(
+    "python: test.gate}, log: true, verdict: accept", "python: test.gate}, log: true, verdict: reject"
+)
+
+
+def test_who_is_rejected_at_the_end_is_dropped(lab: Lab, gate: Gate) -> None:
+    """The kernel rules are gone by then: repeated, it would pass."""
+    kept = Kept()
+    with udp_counter(lab.server, ASKED) as asked:
+        with in_force(lab.gateway, REJECTED, install=True, kept=kept) as service:
+            say(lab, ASKED, ["late"])
+            gate.wait_for("late")
+            closing = threading.Thread(target=service.close)
+            closing.start()
+            wait_until(lambda: not is_installed(lab.gateway), "the rules should go")
+            gate.tell(True, "late")
+            closing.join()
+            counters = service.queues[0].counters
+        assert heard(asked, 0) == []
+    assert (counters.repeated, counters.dropped) == (0, 1)
+    assert [event["verdict"] for event in kept.of("verdict")] == ["reject port-unreachable"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        POLICY.replace("python: test.gate}, log: true", "ttl: {gt: 1}}"),
+        REJECTED.replace("length: 8", "length: 8, exempt: [established]"),
+        REJECTED.replace("forward: drop", "input: accept"),
+    ],
+    ids=["nothing is rejected", "some are exempt", "the hook is no longer filtered"],
+)
+def test_who_waited_and_is_rejected_after_a_reload_is_dropped(
+    lab: Lab, gate: Gate, policy_file: PolicyFile, other: str
+) -> None:
+    """By a chain that is not the one of its policy."""
+    kept = Kept()
+    text = REJECTED.replace("forward: drop", "forward: drop, input: accept")
+    with udp_counter(lab.server, ASKED) as asked, in_force(lab.gateway, text, install=True, kept=kept) as service:
+        say(lab, ASKED, ["late"])
+        gate.wait_for("late")
+        assert isinstance(service.reload(str(policy_file(other))), Reloaded)
+        gate.tell(True, "late")
+        (event,) = kept.wait_for("verdict", 1)
+        assert heard(asked, 0) == []
+        assert (event["verdict"], len(kept.of("verdict"))) == ("reject port-unreachable", 1)
+        assert service.queues[0].counters.dropped == 1
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ from queue import SimpleQueue
 
 import pytest
 
+from qfilter import firewall
 from qfilter.control.messages import Change, Changed, ChangeSet, Refused, Reloaded
 from qfilter.daemon import EngineName, Service, serving, threads
 from qfilter.daemon import service as service_module
-from qfilter.errors import QueueError
-from qfilter.model.plan import Plan
+from qfilter.errors import FirewallError, QueueError
+from qfilter.model.plan import KernelRules, Plan
 from qfilter.model.policy import Policy
 from qfilter.policy.load import load
 from tests.kernel.nfqueue import rules
-from tests.kernel.running import Kept, PolicyFile, in_force
+from tests.kernel.running import Kept, PolicyFile, in_force, is_installed, ruleset
 from tests.lab.clients import send_datagrams
 from tests.lab.process import wait_until
 from tests.lab.servers import udp_counter
@@ -171,6 +172,30 @@ def test_a_queue_that_does_not_take_its_settings(
         assert good.collect(5 if judges == "old" else 0) == (5 if judges == "old" else 0)
         (told,) = kept.of("reload")
         assert told["outcome"] == "refused"
+
+
+def test_kernel_rules_that_nothing_puts_back_are_there_after_the_next_reload(
+    lab: Lab, policy_file: PolicyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install, tries = firewall.install, [1, 2]
+
+    def fail(rules: KernelRules) -> tuple[str, ...]:
+        if not tries:
+            return install(rules)
+        tries.pop()
+        firewall.remove()
+        raise FirewallError("iptables-legacy-restore", "a half of it is gone")
+
+    two_hooks = DEEP.replace("forward: drop", "forward: drop, input: accept")
+    with in_force(lab.gateway, two_hooks, install=True) as service:
+        stood = ruleset(lab.gateway)
+        monkeypatch.setattr(firewall, "install", fail)
+        outcome = service.reload(str(policy_file(FLAT)))
+        assert isinstance(outcome, Refused)
+        assert "the old policy judges, and not all that the old one needs is back: iptables" in outcome.problem
+        assert not is_installed(lab.gateway)
+        assert isinstance(service.reload(str(policy_file(two_hooks))), Reloaded)
+        assert ruleset(lab.gateway) == stood
 
 
 def packets(service: Service, rule: str) -> int:

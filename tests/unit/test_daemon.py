@@ -46,6 +46,7 @@ class FakeQueue:
     asked: list[tuple[object, ...]] = field(default_factory=list)
     counters: QueueCounters = field(default_factory=QueueCounters)
     warnings: tuple[str, ...] = ()
+    verdicts: list[Kind] = field(default_factory=list)
     descriptor: int = field(default_factory=lambda: os.eventfd(1))
     closed: bool = False
 
@@ -61,7 +62,7 @@ class FakeQueue:
         if not self.waiting:
             return 0
         self.waiting -= 1
-        judge(Packet.from_bytes(SYN, hook=Hook.INPUT))
+        self.verdicts.append(judge(Packet.from_bytes(SYN, hook=Hook.INPUT)).decision.kind)
         return 1
 
     def configure(
@@ -228,6 +229,19 @@ def test_what_waits_is_decided_at_the_end_and_no_more_than_the_queue_holds(monke
     with by_call_of(monkeypatch, endless) as serving:
         serving.drain(endless)
     assert endless.waiting == 1_000_000 - 1_024
+
+
+def test_what_is_rejected_without_an_answer_in_the_kernel_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = daemon.prepare(loads(TEXT.replace("drop", "reject")), install=False)
+    queue = FakeQueue(waiting=3)
+    with by_call_of(monkeypatch, queue) as serving:
+        serving.switch(plan, ReferenceEngine(plan.policy))
+        for answered in (True, False, True):
+            serving.answer_rejects(answered)
+            serving.receive(queue)
+        report = serving.report()
+    assert queue.verdicts == [Kind.REJECT, Kind.DROP, Kind.REJECT]
+    assert report.verdicts[Kind.REJECT].packets == 3, "that is what the policy says"
 
 
 def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

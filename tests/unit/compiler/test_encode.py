@@ -85,7 +85,7 @@ BLOCKED, SEEN = a_set("blocked", Addresses()), a_set("seen", Strings(frozenset()
 
 def test_the_least_policy() -> None:
     assert document(policy()) == {
-        "version": 1,
+        "version": 2,
         "fields": list(FIELDS),
         "allow": [],
         "defaults": [None, [1, 0], None, None, None],
@@ -285,12 +285,20 @@ def test_sets_stand_in_file_order() -> None:
     assert document(with_sets(policy(), *sets))["sets"] == [
         {
             "name": "z",
+            "type": "string",
             "dynamic": True,
             "timeout": 1_500_000_000,
             "size": 9,
             "elements": {"strings": [b"a", b"b", b"\xff"]},
         },
-        {"name": "a", "dynamic": False, "timeout": None, "size": 65_536, "elements": {"ranges": [[1, 2]]}},
+        {
+            "name": "a",
+            "type": "string",
+            "dynamic": False,
+            "timeout": None,
+            "size": 65_536,
+            "elements": {"ranges": [[1, 2]]},
+        },
     ]
 
 

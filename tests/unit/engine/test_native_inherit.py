@@ -7,6 +7,7 @@ import weakref
 from qfilter.compiler import encode, portable_plan
 from qfilter.engine.build import build
 from qfilter.engine.native import NativeEngine
+from qfilter.model.policy import Policy
 from qfilter.policy.load import loads
 
 POLICY = loads(
@@ -15,8 +16,8 @@ POLICY = loads(
 WEB, OTHER = (build({"hook": "input", "saddr": "192.0.2.1", "protocol": "tcp", "dport": port}) for port in (80, 81))
 
 
-def engine() -> NativeEngine:
-    return NativeEngine(POLICY, encode(portable_plan(POLICY)))
+def engine(policy: Policy = POLICY) -> NativeEngine:
+    return NativeEngine(policy, encode(portable_plan(policy)))
 
 
 def counts(asked: NativeEngine) -> tuple[int, int, int]:
@@ -44,3 +45,17 @@ def test_a_fresh_one_has_counted_nothing() -> None:
     old.decide(WEB)
     new.inherit(old, {})
     assert (counts(new), counts(new.fresh())) == ((1, 0, 1), (0, 0, 0))
+
+
+def test_a_set_of_another_type_begins_empty() -> None:
+    """Also where both hold numbers: a port that somebody has chosen is no TTL."""
+    head = "version: 1\ndefault: {input: drop}\n"
+    text = f"{head}sets: {{s: {{type: port, dynamic: true}}}}\nrules: [{{match: {{dport: $s}}, log: true}}]\n"
+    old = engine(loads(text))
+    port, number = (
+        engine(loads(changed)) for changed in (text, text.replace("port", "number").replace("dnumber", "ttl"))
+    )
+    assert old.add("s", 64, None)
+    for new in (port, number):
+        new.inherit(old, {})
+    assert (port.elements("s"), number.elements("s")) == ([(64, None)], [])
