@@ -16,9 +16,8 @@ from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, missing, read_scapy
 from qfilter.engine.value import ABSENT, Unknown, Value, exact
 from qfilter.model.match import Match
-from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
+from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, Predicate, PythonTest, ScapyTest
 from qfilter.model.verdict import Reason
-from qfilter.predicates import find
 
 
 @dataclass(slots=True)
@@ -51,8 +50,8 @@ class View:
                 return self._in_time(subject(condition), self._test(self.value(condition), match))
             case BytesTest():
                 return self._bytes(condition)
-            case PythonTest(name):
-                return self._in_time(f"python {name}", _attempt(lambda: self._predicate(name)))
+            case PythonTest(predicate):
+                return self._in_time(f"python {predicate.name}", _attempt(lambda: self._ask(predicate)))
 
     def value(self, test: FieldTest | ScapyTest | BytesTest) -> Value:
         """What a condition looks at: a value, absent or unknown."""
@@ -94,10 +93,7 @@ class View:
         equal = all(byte & mask == wanted for byte, mask, wanted in zip(value, test.mask, test.value, strict=True))
         return equal is not test.negated
 
-    def _predicate(self, name: str) -> Truth:
-        predicate = find(name)
-        if predicate is None:
-            raise LookupError(f"predicate {name!r} is not registered")
+    def _ask(self, predicate: Predicate) -> Truth:
         fields = {field: exact(self.read(field)) for field in predicate.needs}
         if any(value is ABSENT for value in fields.values()):
             return False
@@ -106,7 +102,7 @@ class View:
                 return value
         answer = predicate.function(replace(self.decoded.packet, fields=fields))
         if not isinstance(answer, bool):
-            raise TypeError(f"predicate {name!r} answered {answer!r}: expected True or False")
+            raise TypeError(f"predicate {predicate.name!r} answered {answer!r}: expected True or False")
         return answer
 
 

@@ -40,8 +40,8 @@ def condition(what: Condition) -> str:
         case BytesTest(_, _, value, mask, _, negated):
             masked = "" if all(byte == 0xFF for byte in mask) else f" mask {mask.hex(' ')}"
             return f"{subject(what)}{masked} {'not ' if negated else ''}{value.hex(' ')}"
-        case PythonTest(name):
-            return f"python {name}"
+        case PythonTest(predicate):
+            return f"python {predicate.name}"
         case AllOf(parts):
             return " and ".join(map(condition, parts)) or "every packet"
         case AnyOf(parts):
