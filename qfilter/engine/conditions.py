@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
-from qfilter.engine.describe import in_words, subject
+from qfilter.engine.describe import subject
+from qfilter.engine.foreign import attempt
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, missing, read_scapy
@@ -51,7 +50,7 @@ class View:
             case BytesTest():
                 return self._bytes(condition)
             case PythonTest(predicate):
-                return self._in_time(f"python {predicate.name}", _attempt(lambda: self._ask(predicate)))
+                return self._in_time(f"python {predicate.name}", attempt(lambda: self._ask(predicate)))
 
     def value(self, test: FieldTest | ScapyTest | BytesTest) -> Value:
         """What a condition looks at: a value, absent or unknown."""
@@ -68,9 +67,9 @@ class View:
         if unknown:
             return unknown
         if self._layers is None:
-            self._layers = _attempt(lambda: dissect(self.decoded))
+            self._layers = attempt(lambda: dissect(self.decoded))
         layers = self._layers
-        return layers if isinstance(layers, Unknown) else _attempt(lambda: read_scapy(layers, layer, field))
+        return layers if isinstance(layers, Unknown) else attempt(lambda: read_scapy(layers, layer, field))
 
     def _in_time(self, what: str, answer: Truth) -> Truth:
         """Slow code is not interrupted; but what it answers too late does not count."""
@@ -104,14 +103,3 @@ class View:
         if not isinstance(answer, bool):
             raise TypeError(f"predicate {predicate.name!r} answered {answer!r}: expected True or False")
         return answer
-
-
-T = TypeVar("T")
-
-
-def _attempt(ask: Callable[[], T]) -> T | Unknown:
-    """Code that is not qfilter's: scapy's dissectors, and the operator's predicates."""
-    try:
-        return ask()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not become "no match"
-        return Unknown(Reason.ERROR, in_words(error))

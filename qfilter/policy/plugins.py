@@ -24,6 +24,7 @@ from types import CodeType, ModuleType
 from typing import TypeVar
 
 from qfilter import predicates
+from qfilter.errors import is_interrupt, words_of
 from qfilter.model.rule import Predicate
 from qfilter.policy.node import Node
 from qfilter.policy.problems import nearest
@@ -174,7 +175,7 @@ def _run(source: bytes, path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         _foreign(partial(loader.exec_module, module))
-    except _RefusedError:
+    except BaseException:
         del sys.modules[name]
         if running is not None:
             sys.modules[name] = running
@@ -205,9 +206,11 @@ def _foreign(call: Callable[[], _T]) -> _T:
     """Run code that is not ours, which may raise anything."""
     try:
         return call()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = (
             f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{where.filename}:{where.lineno}"
         )
-        raise _RefusedError(f"importing it raised {type(error).__name__} at {at}: {error}") from error
+        raise _RefusedError(f"importing it raised {type(error).__name__} at {at}: {words_of(error)}") from error

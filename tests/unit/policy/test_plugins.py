@@ -209,6 +209,9 @@ def test_a_plugin_does_not_take_a_name_of_the_program(folder: Path) -> None:
         ("three:plain:x", "plugin: python 'three:plain:x': expected module:function"),
         ("nothing_like_it:f", "plugin: python 'nothing_like_it:f': expected the file "),
         ("raises:f", "plugin: python 'raises:f': importing it raised ZeroDivisionError at "),
+        ("cancels:f", "plugin: python 'cancels:f': importing it raised CancelledError at "),
+        ("last:f", "plugin: python 'last:f': importing it raised Last at "),
+        ("lazy:f", "plugin: python 'lazy:f': importing it raised SystemExit at "),
         ("exits:f", "plugin: python 'exits:f': importing it raised SystemExit at "),
         ("syntax:f", "plugin: python 'syntax:f': importing it raised SyntaxError at "),
         ("large:f", "plugin: python 'large:f': "),
@@ -218,6 +221,9 @@ def test_a_plugin_does_not_take_a_name_of_the_program(folder: Path) -> None:
 def test_what_cannot_be_loaded(folder: Path, name: str, message: str) -> None:
     write(folder / "three.py", "number = 5\ndef plain(packet): return True\n")
     write(folder / "raises.py", "\n1 / 0\n")
+    write(folder / "cancels.py", "import asyncio\nraise asyncio.CancelledError\n")
+    write(folder / "last.py", "class Last(Exception):\n    def __str__(self): raise SystemExit\nraise Last\n")
+    write(folder / "lazy.py", "def __getattr__(name): raise SystemExit(0)\n")
     write(folder / "exits.py", "raise SystemExit(0)\n")
     write(folder / "syntax.py", "def f(:\n")
     write(folder / "large.py", "#" * (1 << 20) + "\n")
@@ -225,6 +231,15 @@ def test_what_cannot_be_loaded(folder: Path, name: str, message: str) -> None:
     registered, problems = loaded(folder, name)
     assert registered is None
     assert [one[: len(message)] for one in problems] == [message]
+
+
+def test_one_that_ctrl_c_interrupts_runs_again(folder: Path) -> None:
+    runs = folder / "runs"
+    first = f"if not (runs := pathlib.Path({str(runs)!r})).exists():\n    runs.touch()\n    raise KeyboardInterrupt\n"
+    write(folder / "interrupted.py", f"import pathlib\n{first}def f(packet): return True\n")
+    with pytest.raises(KeyboardInterrupt):
+        bound(folder, "interrupted:f")
+    assert answers(bound(folder, "interrupted:f")[0]) == [True]
 
 
 def test_the_line_of_a_plugin_that_raises(folder: Path) -> None:
