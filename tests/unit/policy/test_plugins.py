@@ -223,7 +223,10 @@ def test_what_cannot_be_loaded(folder: Path, name: str, message: str) -> None:
     write(folder / "raises.py", "\n1 / 0\n")
     write(folder / "cancels.py", "import asyncio\nraise asyncio.CancelledError\n")
     write(folder / "last.py", "class Last(Exception):\n    def __str__(self): raise SystemExit\nraise Last\n")
-    write(folder / "lazy.py", "def __getattr__(name): raise SystemExit(0)\n")
+    write(
+        folder / "lazy.py",
+        "def __getattr__(name):\n    if name == 'f': raise SystemExit(0)\n    raise AttributeError\n",
+    )
     write(folder / "exits.py", "raise SystemExit(0)\n")
     write(folder / "syntax.py", "def f(:\n")
     write(folder / "large.py", "#" * (1 << 20) + "\n")
