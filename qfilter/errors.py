@@ -1,4 +1,4 @@
-"""Every exception that qfilter raises on purpose, and where in a file it points.
+"""Every exception that qfilter raises on purpose, where in a file it points, and what to make of all others.
 
     QFilterError
     ├── PolicyError        the policy does not load; `diagnostics` holds every mistake of every file
@@ -17,6 +17,7 @@ what was expected.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,3 +116,18 @@ class FirewallError(QFilterError):
 
 class ControlError(QFilterError):
     """No service answers at a socket, or it refused, or what came over it is no message."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, of which Python tells the main thread alone. In others foreign code raised it."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception of foreign code says. Never raises, whatever the exception does."""
+    try:
+        return str(error)
+    except BaseException as worse:
+        if is_interrupt(worse):
+            raise
+        return "it has no words"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from qfilter import predicates
 from qfilter.compiler import walk
 from qfilter.compiler.reads import fields
 from qfilter.errors import Diagnostic, Position
@@ -65,8 +64,7 @@ def _tested(test: walk.Test) -> tuple[str, ...]:
     if isinstance(test, FieldTest):
         return (test.field,)
     if isinstance(test, PythonTest):
-        predicate = predicates.find(test.name)
-        return predicate.needs if predicate is not None else ()
+        return test.predicate.needs
     return ()
 
 

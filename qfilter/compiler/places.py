@@ -44,8 +44,8 @@ def _name(test: walk.Test) -> str:
     match test:
         case ScapyTest(layer, field):
             return f"scapy.{layer}.{field}"
-        case PythonTest(name):
-            return f"python {name}"
+        case PythonTest(predicate):
+            return f"python {predicate.name}"
         case FieldTest(field, _, _, depth):
             return f"{'inner.' * depth}{field} regex"
         case _:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qfilter import predicates
 from qfilter.compiler import walk
 from qfilter.fields import CONNTRACK, FIELDS
 from qfilter.model.match import AllMatch, AnyMatch, InSet, Match, NotMatch
@@ -55,8 +54,8 @@ def _names(rule: Rule) -> Iterator[str]:
     for test in walk.tests(rule.match):
         if isinstance(test, FieldTest):
             yield test.field
-        elif isinstance(test, PythonTest) and (predicate := predicates.find(test.name)):
-            yield from predicate.needs
+        elif isinstance(test, PythonTest):
+            yield from test.predicate.needs
 
 
 def sets(rule: Rule) -> frozenset[str]:

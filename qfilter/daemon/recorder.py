@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from qfilter.engine.base import Engine
+from qfilter.engine.foreign import attempt
 from qfilter.events.outputs import Outputs
 from qfilter.events.record import EventType, event, failure_event, verdict_event, worth_recording
 from qfilter.model.packet import Packet
@@ -42,9 +43,8 @@ class Recorder:
 
     def verdict(self, engine: Engine, packet: Packet | None, verdict: Verdict) -> None:
         """One packet's end, or a failure of the queue itself; of a message that was cut no packet is known."""
-        try:
-            self._verdict(engine, packet, verdict)
-        except Exception:  # noqa: BLE001 - the verdict stands: a drop that cannot be told is not an error to accept
+        if attempt(lambda: self._verdict(engine, packet, verdict)) is not None:
+            # The verdict stands: a drop that cannot be told is not an error to accept.
             self.miss(1)
 
     def note(self, kind: EventType, policy: str, values: Mapping[str, object]) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from scapy.packet import Packet as ScapyPacket
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.decode import Decoded
-from qfilter.engine.describe import in_words, subject
+from qfilter.engine.describe import subject
+from qfilter.engine.foreign import attempt
 from qfilter.engine.matching import Contains, Truth, every, matches, negate, some
 from qfilter.engine.readers import read, read_bytes
 from qfilter.engine.scapy_read import dissect, missing, read_scapy
 from qfilter.engine.value import ABSENT, Unknown, Value, exact
 from qfilter.model.match import Match
-from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
+from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, Predicate, PythonTest, ScapyTest
 from qfilter.model.verdict import Reason
-from qfilter.predicates import find
 
 
 @dataclass(slots=True)
@@ -51,8 +49,8 @@ class View:
                 return self._in_time(subject(condition), self._test(self.value(condition), match))
             case BytesTest():
                 return self._bytes(condition)
-            case PythonTest(name):
-                return self._in_time(f"python {name}", _attempt(lambda: self._predicate(name)))
+            case PythonTest(predicate):
+                return self._in_time(f"python {predicate.name}", attempt(lambda: self._ask(predicate)))
 
     def value(self, test: FieldTest | ScapyTest | BytesTest) -> Value:
         """What a condition looks at: a value, absent or unknown."""
@@ -69,9 +67,9 @@ class View:
         if unknown:
             return unknown
         if self._layers is None:
-            self._layers = _attempt(lambda: dissect(self.decoded))
+            self._layers = attempt(lambda: dissect(self.decoded))
         layers = self._layers
-        return layers if isinstance(layers, Unknown) else _attempt(lambda: read_scapy(layers, layer, field))
+        return layers if isinstance(layers, Unknown) else attempt(lambda: read_scapy(layers, layer, field))
 
     def _in_time(self, what: str, answer: Truth) -> Truth:
         """Slow code is not interrupted; but what it answers too late does not count."""
@@ -94,10 +92,7 @@ class View:
         equal = all(byte & mask == wanted for byte, mask, wanted in zip(value, test.mask, test.value, strict=True))
         return equal is not test.negated
 
-    def _predicate(self, name: str) -> Truth:
-        predicate = find(name)
-        if predicate is None:
-            raise LookupError(f"predicate {name!r} is not registered")
+    def _ask(self, predicate: Predicate) -> Truth:
         fields = {field: exact(self.read(field)) for field in predicate.needs}
         if any(value is ABSENT for value in fields.values()):
             return False
@@ -106,16 +101,5 @@ class View:
                 return value
         answer = predicate.function(replace(self.decoded.packet, fields=fields))
         if not isinstance(answer, bool):
-            raise TypeError(f"predicate {name!r} answered {answer!r}: expected True or False")
+            raise TypeError(f"predicate {predicate.name!r} answered {answer!r}: expected True or False")
         return answer
-
-
-T = TypeVar("T")
-
-
-def _attempt(ask: Callable[[], T]) -> T | Unknown:
-    """Code that is not qfilter's: scapy's dissectors, and the operator's predicates."""
-    try:
-        return ask()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not become "no match"
-        return Unknown(Reason.ERROR, in_words(error))

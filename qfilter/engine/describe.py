@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
 from qfilter.engine.value import ABSENT, Partial, Unknown, Value
+from qfilter.errors import words_of
 from qfilter.fields import FIELDS
 from qfilter.model.match import (
     Addresses,
@@ -40,8 +41,8 @@ def condition(what: Condition) -> str:
         case BytesTest(_, _, value, mask, _, negated):
             masked = "" if all(byte == 0xFF for byte in mask) else f" mask {mask.hex(' ')}"
             return f"{subject(what)}{masked} {'not ' if negated else ''}{value.hex(' ')}"
-        case PythonTest(name):
-            return f"python {name}"
+        case PythonTest(predicate):
+            return f"python {predicate.name}"
         case AllOf(parts):
             return " and ".join(map(condition, parts)) or "every packet"
         case AnyOf(parts):
@@ -122,13 +123,9 @@ def printable(words: str) -> str:
     return shown + ("..." if len(words) > _WORDS else "")
 
 
-def in_words(error: Exception) -> str:
-    """An exception as the detail of the cause `error`. Never raises, whatever the exception does."""
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - foreign code again
-        said = "it has no words"
-    return printable(f"{type(error).__name__}: {said}")
+def in_words(error: BaseException) -> str:
+    """An exception as the detail of the cause `error`."""
+    return printable(f"{type(error).__name__}: {words_of(error)}")
 
 
 def _names(field: str) -> dict[int, str]:

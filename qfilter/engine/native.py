@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from qfilter import _native
 from qfilter.engine.clock import Clock
-from qfilter.engine.describe import in_words
+from qfilter.engine.foreign import attempt
 from qfilter.engine.sets import Digest, Element
 from qfilter.engine.summary import summary
 from qfilter.engine.tallies import Row, Sums, Tallies, all_rules, counter_names
@@ -99,15 +99,18 @@ class NativeEngine:
 
     def decide(self, packet: Packet) -> Verdict:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
-        try:
-            now = self._clock.monotonic()
-            found = self.core.decide(packet, now, self._clock.wall())
-            while isinstance(found, _native.Suspended):
-                found = self.core.resume(found, *self.ask(found.rule, replace(packet, mark=found.mark), now))
-            return self.verdict(found, packet)
-        except Exception as error:  # noqa: BLE001 - no packet passes because the engine has a fault
+        verdict = attempt(lambda: self._decide(packet))
+        if isinstance(verdict, Unknown):
             self.core.count_error(packet.wire_length)
-            return Verdict(Decision(self.policy.on_failure[Reason.ERROR]), Reason.ERROR, detail=in_words(error))
+            return Verdict(Decision(self.policy.on_failure[verdict.reason]), verdict.reason, detail=verdict.detail)
+        return verdict
+
+    def _decide(self, packet: Packet) -> Verdict:
+        now = self._clock.monotonic()
+        found = self.core.decide(packet, now, self._clock.wall())
+        while isinstance(found, _native.Suspended):
+            found = self.core.resume(found, *self.ask(found.rule, replace(packet, mark=found.mark), now))
+        return self.verdict(found, packet)
 
     def summary(self, packet: Packet) -> Mapping[str, int | IPv4Address | IPv6Address]:
         """A packet in five fields, for events."""
@@ -198,10 +201,7 @@ class NativeEngine:
 
         `packet` has the mark that rules before have given it, `now` is when the core judged it first.
         """
-        try:
-            truth = self._view(packet, now).holds(self._rules[rule].match)
-        except Exception as error:  # noqa: BLE001 - the same, and the rule is known
-            truth = Unknown(Reason.ERROR, in_words(error))
+        truth = attempt(lambda: self._view(packet, now).holds(self._rules[rule].match))
         return (CAUSES.index(truth.reason), truth.detail) if isinstance(truth, Unknown) else (truth, "")
 
     def _view(self, packet: Packet, now: int) -> View:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from qfilter.engine.clock import Clock
 from qfilter.engine.conditions import View
 from qfilter.engine.decode import decode
-from qfilter.engine.describe import in_words
 from qfilter.engine.flows import Flows
+from qfilter.engine.foreign import attempt
 from qfilter.engine.limits import Buckets
 from qfilter.engine.matching import Truth
 from qfilter.engine.sets import Digest, Element, LiveSet
@@ -91,10 +92,9 @@ class ReferenceEngine:
 
     def decide(self, packet: Packet, trace: Trace | None = None) -> Verdict:
         """The verdict of a packet. Never raises: what goes wrong on the way has the outcome of the cause `error`."""
-        try:
-            verdict = self._decide(packet, trace)
-        except Exception as error:  # noqa: BLE001 - no packet passes because the engine has a fault
-            verdict = self._failure(None, Reason.ERROR, None, in_words(error))
+        verdict = attempt(lambda: self._decide(packet, trace))
+        if isinstance(verdict, Unknown):
+            verdict = self._failure(None, verdict.reason, None, verdict.detail)
         self._tallies.add_verdict(verdict, packet.hook, packet.wire_length)
         return verdict
 
@@ -154,14 +154,7 @@ class ReferenceEngine:
         for rule in rules:
             if rule.hooks and evaluation.packet.hook not in rule.hooks:
                 continue
-            try:
-                truth = self._matches(rule, evaluation.view, now)
-                if trace:
-                    trace(rule, truth, evaluation.view)
-                if truth is True:
-                    truth = self._act(rule, evaluation, now)
-            except Exception as error:  # noqa: BLE001 - the same, and the rule is known
-                return self._failure(evaluation, Reason.ERROR, rule, in_words(error))
+            truth = attempt(partial(self._look_at, rule, evaluation, now, trace))
             if isinstance(truth, Unknown):
                 return self._failure(evaluation, truth.reason, rule, truth.detail)
             if not truth:
@@ -172,6 +165,12 @@ class ReferenceEngine:
             if inner:
                 return inner
         return None
+
+    def _look_at(self, rule: Rule, evaluation: _Evaluation, now: int, trace: Trace | None) -> Truth:
+        truth = self._matches(rule, evaluation.view, now)
+        if trace:
+            trace(rule, truth, evaluation.view)
+        return self._act(rule, evaluation, now) if truth is True else truth
 
     def _matches(self, rule: Rule, view: View, now: int) -> Truth:
         truth = view.holds(rule.match)

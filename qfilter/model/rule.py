@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from qfilter.errors import Position
 from qfilter.model.hook import Hook
 from qfilter.model.match import Match
+from qfilter.model.packet import Packet
 from qfilter.model.verdict import Decision
 
 
@@ -57,11 +59,24 @@ class BytesTest:
     negated: bool = False
 
 
+Function = Callable[[Packet], bool]
+
+
 @dataclass(frozen=True, slots=True)
-class PythonTest:
-    """A predicate of `qfilter.predicates`, by its registered name (`module:function` or a name of its own)."""
+class Predicate:
+    """A function of the operator's, and the fields that must be there before it is asked."""
 
     name: str
+    """`module:function`, or the name that it was registered by."""
+    needs: tuple[str, ...]
+    function: Function = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonTest:
+    """A condition in Python. The function is bound when the policy is loaded: what is loaded later changes no other."""
+
+    predicate: Predicate
     at: Position
 
 

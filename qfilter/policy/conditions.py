@@ -16,6 +16,7 @@ from qfilter.model.rule import (
     Condition,
     FieldTest,
     NotOf,
+    Predicate,
     PythonTest,
     ScapyTest,
 )
@@ -248,11 +249,14 @@ def _python(node: Node, at: Position, scope: Scope) -> Condition | None:
     text = text_of(node, scope, "module:function or the name of a predicate")
     if text is None:
         return None
-    if ":" in text:
-        name = plugins.load(text, node, scope)
-        return None if name is None else PythonTest(name, at)
-    if predicates.find(text) is None:
-        message = f"predicate {quoted(text)}: expected module:function or a registered name"
-        scope.problems.error("unknown-name", node, message, suggestion=nearest(text, predicates.names()))
-        return None
-    return PythonTest(text, at)
+    found = plugins.load(text, node, scope) if ":" in text else _registered(text, node, scope)
+    return None if found is None else PythonTest(found, at)
+
+
+def _registered(name: str, node: Node, scope: Scope) -> Predicate | None:
+    found = scope.predicates.get(name) or predicates.find(name)
+    if found is None:
+        message = f"predicate {quoted(name)}: expected module:function or a registered name"
+        suggestion = nearest(name, (*scope.predicates, *predicates.names()))
+        scope.problems.error("unknown-name", node, message, suggestion=suggestion)
+    return found

@@ -24,6 +24,8 @@ from types import CodeType, ModuleType
 from typing import TypeVar
 
 from qfilter import predicates
+from qfilter.errors import is_interrupt, words_of
+from qfilter.model.rule import Predicate
 from qfilter.policy.node import Node
 from qfilter.policy.problems import nearest
 from qfilter.policy.scope import Scope
@@ -40,11 +42,12 @@ class _RefusedError(Exception):
     """A plugin that must not or cannot be loaded; the message says why."""
 
 
-def load(name: str, node: Node, scope: Scope) -> str | None:
-    """Register the function that `module:function` names; its registered name, or None after a problem.
+def load(name: str, node: Node, scope: Scope) -> Predicate | None:
+    """The function that `module:function` names, or None after a problem.
 
     `module` is a file of the policy's folder, where dots are folders, or else an installed module. A function that was
-    decorated with `predicate` keeps its needs. A plugin's import runs its code: its errors become problems.
+    decorated with `predicate` keeps its needs, and what a plugin registers has a name in its policy, and there alone.
+    A plugin's import runs its code: its errors become problems.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -53,26 +56,18 @@ def load(name: str, node: Node, scope: Scope) -> str | None:
     module_name, function_name = found.groups()
     try:
         module = _module(module_name, scope.folder)
-        function = getattr(module, function_name, None)
+        function = _foreign(partial(getattr, module, function_name, None))
         if not callable(function):
             meant = nearest(function_name, [key for key, value in vars(module).items() if callable(value)])
             message = f"python {quoted(name)}: {module_name} has no function {function_name!r}"
             scope.problems.error("plugin", node, message, suggestion=meant and f"{module_name}:{meant}")
             return None
-        _register(name, function)
-    except _RefusedError as error:
+        for one in predicates.own(module).values():
+            predicates.enter(one, scope.predicates)
+    except (_RefusedError, ValueError) as error:
         scope.problems.error("plugin", node, f"python {quoted(name)}: {error}")
         return None
-    return name
-
-
-def _register(name: str, function: predicates.Function) -> None:
-    registered = (predicates.find(other) for other in predicates.names())
-    needs = next((one.needs for one in registered if one is not None and one.function is function), ())
-    try:
-        predicates.predicate(name, needs=needs)(function)
-    except ValueError as error:
-        raise _RefusedError(str(error)) from None
+    return Predicate(name, predicates.needs(function), function)
 
 
 def _module(name: str, folder: str) -> ModuleType:
@@ -176,10 +171,11 @@ def _run(source: bytes, path: str) -> ModuleType:
         return running
     loader = _Checked(source, path)
     module = module_from_spec(ModuleSpec(name, loader, origin=path))
+    predicates.keep_apart(module)
     sys.modules[name] = module
     try:
         _foreign(partial(loader.exec_module, module))
-    except _RefusedError:
+    except BaseException:
         del sys.modules[name]
         if running is not None:
             sys.modules[name] = running
@@ -210,9 +206,11 @@ def _foreign(call: Callable[[], _T]) -> _T:
     """Run code that is not ours, which may raise anything."""
     try:
         return call()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = (
             f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{where.filename}:{where.lineno}"
         )
-        raise _RefusedError(f"importing it raised {type(error).__name__} at {at}: {error}") from error
+        raise _RefusedError(f"importing it raised {type(error).__name__} at {at}: {words_of(error)}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qfilter.model.match import Match
 from qfilter.model.policy import SetDefinition
+from qfilter.model.rule import Predicate
 from qfilter.policy.node import Node, Scalar
 from qfilter.policy.problems import Problems, nearest
 
@@ -36,6 +37,8 @@ class Scope:
     """Names that something refers to."""
     matches: dict[tuple[str, ...], Match | None] = field(default_factory=dict)
     """What definitions mean to a field, by its key and their name: a list is read once, however often it is used."""
+    predicates: dict[str, Predicate] = field(default_factory=dict)
+    """What the policy's plugins have registered, by name."""
 
     def resolve(self, node: Node) -> Node | SetDefinition | None:
         """What stands for a node: for `$name` its definition's value or its set, for any other node itself.

@@ -41,7 +41,7 @@ class Gate:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answered: list[str] = []
-        self._told: dict[str, bool | Exception] = {}
+        self._told: dict[str, bool | BaseException] = {}
         self._open = False
         self._changed = threading.Condition()
 
@@ -52,11 +52,11 @@ class Gate:
             self._changed.wait_for(lambda: self._open or word in self._told)
             answer = self._told.get(word, False)
             self.answered.append(word)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    def tell(self, answer: bool | Exception, *words: str) -> None:
+    def tell(self, answer: bool | BaseException, *words: str) -> None:
         with self._changed:
             self._told |= dict.fromkeys(words, answer)
             self._changed.notify_all()
@@ -213,9 +213,10 @@ def test_overload_when_the_waiting_room_is_full(world: Lab, gate: Gate, outcome:
         assert heard(asked, len(passed) + 5)[-1] == "0", "there is room again"
 
 
+@pytest.mark.parametrize("raised", [ValueError, SystemExit, KeyboardInterrupt])
 @OUTCOMES
-def test_a_predicate_that_raises(world: Lab, gate: Gate, outcome: str) -> None:
-    gate.tell(ValueError("no idea"), "bad")
+def test_a_predicate_that_raises(world: Lab, gate: Gate, outcome: str, raised: type[BaseException]) -> None:
+    gate.tell(raised("no idea"), "bad")
     gate.tell(True, "good")
     kept = Kept()
     text = f"{POLICY}on_failure: {{error: {outcome}}}\n"
@@ -227,7 +228,7 @@ def test_a_predicate_that_raises(world: Lab, gate: Gate, outcome: str) -> None:
         assert packets(service) == {"asked": 1, "error": 1}
         assert not service.failed
     assert (event["verdict"], event["reason"], event["rule"]) == (outcome, "error", "asked")
-    assert "ValueError: no idea" in str(event["detail"])
+    assert f"{raised.__name__}: no idea" in str(event["detail"])
 
 
 def test_who_hangs_keeps_nobody_elses_answer_back(world: Lab, gate: Gate) -> None:

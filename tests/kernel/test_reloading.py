@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -110,6 +111,26 @@ def recorded(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(running, "configure", write_configure)
     monkeypatch.setattr(running, "switch", write_switch)
     return lines
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_edited_plugin_of_a_reload_that_is_refused_judges_nothing(world: Lab, engine: EngineName) -> None:
+    asking = FLAT.replace("{dport: 66}", "{dport: 66, python: 'bad:deny'}")
+    with (
+        TemporaryDirectory(dir=Path.home(), prefix=".qfilter-test-") as folder,
+        udp_counter(world.server, GOOD) as good,
+        udp_counter(world.server, BAD) as bad,
+        in_force(world.gateway, FLAT, engine=engine) as service,
+    ):
+        path = Path(folder, "policy.yaml")
+        for answer, text, outcome in ((True, asking, Reloaded), (False, asking + "rules: again\n", Refused)):
+            path.write_text(text)
+            path.with_name("bad.py").write_text(f"def deny(packet): return {answer}\n")
+            assert isinstance(service.reload(str(path)), outcome)
+            send_datagrams(world.client, world.server.ipv4, BAD, 10)
+            send_datagrams(world.client, world.server.ipv4, GOOD, 10)
+        wait_until(lambda: sum(row.tally.packets for row in service.report().rules) == 40, "all should be judged")
+        assert (good.collect(20), bad.received) == (20, [])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -328,6 +329,25 @@ def test_a_reload_that_is_refused_leaves_the_old_policy(
     assert said[-1] == f"{tmp_path}/p.yaml refused: the policy before it stays in force"
     assert any(problem in line for line in said)
     assert queue.asked == [(before.copy_range, 1_024, False, None)] * (text == NEW)
+    serving.close()
+
+
+def test_a_reload_that_is_refused_leaves_the_old_policys_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue()
+    serving = service(monkeypatch, queue)
+    monkeypatch.setattr(by_call.ServingByCall, "start", lambda *_: None)
+    serving.start()
+    assert isinstance(serving._serving, by_call.ServingByCall)
+    text = "version: 1\ndefault: {input: accept}\nrules: [{id: bad, match: {python: 'bad:deny'}, verdict: drop}]\n"
+    with TemporaryDirectory(dir=Path.home(), prefix=".qfilter-test-") as name:
+        plugin = Path(name, "bad.py")
+        for answer, rest, outcome in ((True, "", Reloaded), (False, "rules: again\n", Refused)):
+            plugin.write_text(f"def deny(packet): return {answer}\n")
+            plugin.chmod(0o644)
+            assert isinstance(serving.reload(written(Path(name), text + rest)), outcome)
+            queue.waiting = 1
+            serving._serving.receive(queue)
+    assert serving.report().verdicts[Kind.DROP].packets == 2
     serving.close()
 
 

@@ -10,7 +10,7 @@ from qfilter.model.hook import Hook
 from qfilter.model.match import Ranges
 from qfilter.model.plan import Capabilities
 from qfilter.model.policy import Backend, HookDefault, Policy, QueueSettings, Target
-from qfilter.model.rule import Condition, FieldTest, Rule
+from qfilter.model.rule import Condition, FieldTest, Predicate, PythonTest, Rule
 from qfilter.model.verdict import ACCEPT, CAUSES, DROP, Decision, Kind, Reason, RejectWith
 
 FILE = "p.yaml"
@@ -33,6 +33,11 @@ def reject(answer: RejectWith = RejectWith.PORT_UNREACHABLE) -> Decision:
 
 def field(name: str, line: int = 10, depth: int = 0) -> FieldTest:
     return FieldTest(name, Ranges(((1, 1),)), at(line, 12), depth)
+
+
+def python(line: int = 5, column: int = 3, needs: tuple[str, ...] = ()) -> PythonTest:
+    """A condition `my.check`, which holds."""
+    return PythonTest(Predicate("my.check", needs, lambda _: True), at(line, column))
 
 
 def rule(line: int, *, verdict: Decision | None = ACCEPT, match: Condition | None = None, **rest: object) -> Rule:

@@ -12,9 +12,9 @@ from qfilter.model.hook import Hook
 from qfilter.model.match import Ranges
 from qfilter.model.plan import Capabilities, KernelRules, Place, Plan
 from qfilter.model.policy import Backend, Exempt, Policy, QueueSettings, Target
-from qfilter.model.rule import AllOf, AnyOf, NotOf, PythonTest, Rule, ScapyTest
+from qfilter.model.rule import AllOf, AnyOf, NotOf, Rule, ScapyTest
 from qfilter.model.verdict import ACCEPT, DROP, Kind, Reason, RejectWith
-from tests.unit.compiler.policies import MACHINE, at, field, policy, reject, rule
+from tests.unit.compiler.policies import MACHINE, at, field, policy, python, reject, rule
 
 
 def kernel(of: Policy, capabilities: Capabilities = MACHINE) -> KernelRules:
@@ -114,7 +114,7 @@ def test_places_name_every_rule() -> None:
     of = policy(
         rule(5, match=AllOf((field("dport"),))),
         rule(6, match=AllOf((field("dport"), NotOf(scapy)))),
-        rule(7, verdict=None, rules=(rule(8, match=AnyOf((PythonTest("my.name", at(8)),))),)),
+        rule(7, verdict=None, rules=(rule(8, match=AnyOf((python(8),))),)),
     )
     assert compile_policy(of, MACHINE).places == {
         "r5": Place.NATIVE,

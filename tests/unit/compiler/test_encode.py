@@ -48,7 +48,6 @@ from qfilter.model.rule import (
     Limit,
     Log,
     NotOf,
-    PythonTest,
     Rule,
     ScapyTest,
     Scope,
@@ -59,7 +58,7 @@ from qfilter.model.rule import (
 from qfilter.model.verdict import ACCEPT, DROP, Decision, Kind, Reason, RejectWith
 from qfilter.policy.load import load
 from tests.lab.process import ROOT
-from tests.unit.compiler.policies import MACHINE, at, field, policy, reject, rule
+from tests.unit.compiler.policies import MACHINE, at, field, policy, python, reject, rule
 from tests.unit.compiler.test_compile import policies
 
 INDEX = {name: index for index, name in enumerate(FIELDS)}
@@ -217,10 +216,10 @@ def test_tests_of_a_value(match: Match, expected: list[object]) -> None:
     ("condition", "expected"),
     [
         (ScapyTest("DNSQR", "qname", AnyBit(1), at(5)), ["python"]),
-        (PythonTest("my.name", at(5)), ["python"]),
+        (python(), ["python"]),
         (FieldTest("payload", Text(TextTest.REGEX, UNTRANSLATABLE), at(5)), ["python"]),
         (
-            AllOf((field("dport"), NotOf(PythonTest("my.name", at(5))))),
+            AllOf((field("dport"), NotOf(python()))),
             ["all", [["field", DPORT, 0, ["ranges", [[1, 1]]]], ["not", ["python"]]]],
         ),
         (
@@ -308,7 +307,7 @@ def test_an_id_out_of_a_file_whose_name_is_no_utf_8() -> None:
 
 
 def test_places_that_are_not_the_policys_make_no_document() -> None:
-    plan = compile_policy(policy(rule(5, match=PythonTest("my.name", at(5)))), MACHINE)
+    plan = compile_policy(policy(rule(5, match=python())), MACHINE)
     with pytest.raises(ValueError, match="expected a rule that the plan gives to Python"):
         encode(replace(plan, places={"r5": Place.NATIVE}))
     with pytest.raises(KeyError, match="r5"):

@@ -6,17 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from qfilter import predicates
 from qfilter.compiler import compile_policy
 from qfilter.compiler.limits import KINDS
 from qfilter.errors import PolicyError
 from qfilter.model.hook import Hook
-from qfilter.model.packet import Packet
 from qfilter.model.plan import Capabilities
 from qfilter.model.policy import Policy, QueueSettings, Target
-from qfilter.model.rule import AllOf, Limit, NotOf, PythonTest, SetMark, SetOperation, UpdateSet
+from qfilter.model.rule import AllOf, Limit, NotOf, SetMark, SetOperation, UpdateSet
 from qfilter.model.verdict import Decision, Kind, Reason
-from tests.unit.compiler.policies import MACHINE, at, field, policy, reject, rule
+from tests.unit.compiler.policies import MACHINE, at, field, policy, python, reject, rule
 
 IP_QUEUE = replace(MACHINE, ip_queue=True)
 NO_UID = replace(MACHINE, unreadable=frozenset({"uid"}))
@@ -24,11 +22,6 @@ NO_FAIL_OPEN = replace(MACHINE, fail_open=False)
 ONE = QueueSettings(target=Target.QUEUE)
 PATH = (Hook.PREROUTING, Hook.INPUT, Hook.POSTROUTING)
 REJECT_HOOKS = "the kernel rejects only at input, forward and output, expected drop or a hook of these"
-
-
-@predicates.predicate("tests.wants_uid", needs=("saddr", "uid"))
-def wants_uid(packet: Packet) -> bool:
-    return bool(packet.fields["uid"] == 0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +51,7 @@ def wants_uid(packet: Packet) -> bool:
             policy(
                 rule(5, limit=Limit(1, 1, 1, per=("uid",))),
                 rule(8, actions=(UpdateSet(SetOperation.ADD, "users", "uid"),)),
-                rule(9, match=PythonTest("tests.wants_uid", at(9, 20))),
+                rule(9, match=python(9, 20, needs=("saddr", "uid"))),
             ),
             NO_UID,
             [

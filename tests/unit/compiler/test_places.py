@@ -7,13 +7,13 @@ import pytest
 from qfilter.compiler.places import place, reasons
 from qfilter.model.match import AllMatch, AnyMatch, InSet, Match, NotMatch, Ranges, Text, TextTest
 from qfilter.model.plan import Place
-from qfilter.model.rule import AllOf, AnyOf, Condition, FieldTest, NotOf, PythonTest, ScapyTest
-from tests.unit.compiler.policies import at, field, rule
+from qfilter.model.rule import AllOf, AnyOf, Condition, FieldTest, NotOf, ScapyTest
+from tests.unit.compiler.policies import at, field, python, rule
 
 PORTS = Ranges(((1, 2),))
 TRANSLATABLE, UNTRANSLATABLE = Text(TextTest.REGEX, b"^a"), Text(TextTest.REGEX, rb"a(?i)*")
 LITERAL = Text(TextTest.CONTAINS, UNTRANSLATABLE.pattern)
-QNAME, PREDICATE = ScapyTest("DNSQR", "qname", PORTS, at(5)), PythonTest("my.check", at(5))
+QNAME, PREDICATE = ScapyTest("DNSQR", "qname", PORTS, at(5)), python()
 
 
 def payload(match: Match, depth: int = 0) -> FieldTest:

@@ -19,13 +19,12 @@ from qfilter.model.rule import (
     Limit,
     Log,
     NotOf,
-    PythonTest,
     Rule,
     ScapyTest,
     SetOperation,
     UpdateSet,
 )
-from tests.unit.compiler.policies import MACHINE, at, field, policy, rule
+from tests.unit.compiler.policies import MACHINE, at, field, policy, python, rule
 
 HEADERS, WHOLE = 128, 65_531
 
@@ -48,7 +47,7 @@ def copied(*rules: Rule, queue: QueueSettings | None = None) -> int:
         (field("saddr", depth=1), WHOLE),
         (AllOf((field("saddr"), NotOf(AnyOf((field("payload"),))))), WHOLE),
         (ScapyTest("DNSQR", "qname", Ranges(()), at(5)), WHOLE),
-        (PythonTest("my.name", at(5)), WHOLE),
+        (python(), WHOLE),
         (some_bytes(Base.NETWORK, 126), HEADERS),
         (some_bytes(Base.NETWORK, 127), WHOLE),
         (some_bytes(Base.TRANSPORT, 58), HEADERS),

@@ -23,6 +23,7 @@ from qfilter.model.rule import (
     Condition,
     FieldTest,
     NotOf,
+    Predicate,
     PythonTest,
     ScapyTest,
 )
@@ -36,6 +37,9 @@ from tests.unit.policy.reading import SETS, a_scope, node_of, said
 @predicates.predicate("test.conditions", needs=("payload",))
 def odd(packet: Packet) -> bool:
     return len(packet.data) % 2 == 1
+
+
+ODD = Predicate("test.conditions", ("payload",), odd)
 
 
 def at(column: int, line: int = 1) -> Position:
@@ -66,8 +70,8 @@ BYTES = BytesTest(Base.NETWORK, 0, b"\x45", b"\xff", at(2))
         ("{not: {sport: 1, dport: 2}}", [NotOf(AllOf((number("sport", 1, 8), number("dport", 2, 18))))]),
         ("{not: [{sport: 1}, {dport: 2}]}", [NotOf(AnyOf((number("sport", 1, 9), number("dport", 2, 21))))]),
         ("{not: {any: [{sport: 1}]}}", [NotOf(AnyOf((number("sport", 1, 15),)))]),
-        ("{python: test.conditions}", [PythonTest("test.conditions", at(2))]),
-        ("{python: [test.conditions]}", [AnyOf((PythonTest("test.conditions", at(2)),))]),
+        ("{python: test.conditions}", [PythonTest(ODD, at(2))]),
+        ("{python: [test.conditions]}", [AnyOf((PythonTest(ODD, at(2)),))]),
         ("{bytes: {base: network, offset: 0, value: 45}}", [BYTES]),
         ("{bytes: {base: network, offset: 0, value: '45', mask: ff}}", [BYTES]),
         ("{bytes: [{base: network, offset: 0, value: 0x45}]}", [AnyOf((BYTES,))]),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from qfilter import predicates
-from qfilter.model.rule import AllOf, PythonTest
+from qfilter.daemon.preparing import EngineName, engine_maker
+from qfilter.errors import PolicyError
+from qfilter.model.packet import Packet
+from qfilter.model.rule import AllOf, Predicate, PythonTest
 from qfilter.policy.conditions import parse_match
+from qfilter.policy.load import load
+from tests.unit.engine.policies import packet
+from tests.unit.engine.policies import said as engine_said
 from tests.unit.policy.reading import a_scope, node_of, said
 
 SOURCE = """
@@ -49,34 +57,46 @@ def write(path: Path, source: str) -> Path:
     return path
 
 
-def loaded(folder: Path, name: str) -> tuple[str | None, list[str]]:
-    """The name of the registered condition, and the problems without their place."""
+def bound(folder: Path, *names: str) -> tuple[list[Predicate], list[str]]:
+    """What the conditions of one policy ask, and the problems without their place."""
     scope = a_scope(str(folder))
-    found = parse_match(node_of(f"{{python: '{name}'}}"), scope)
+    found = [parse_match(node_of(f"{{python: '{name}'}}"), scope) for name in names]
+    tests = [test for each in found if isinstance(each, AllOf) for test in each.conditions]
     problems = [one.partition(" ")[2] for one in said(scope)]
-    if found is None:
-        return None, problems
-    assert isinstance(found, AllOf)
-    (test,) = found.conditions
-    assert isinstance(test, PythonTest)
-    return test.name, problems
+    return [test.predicate for test in tests if isinstance(test, PythonTest)], problems
+
+
+def loaded(folder: Path, name: str) -> tuple[str | None, list[str]]:
+    """The name of the condition, and the problems without their place."""
+    found, problems = bound(folder, name)
+    return found[0].name if found else None, problems
+
+
+def source_of(answer: bool) -> str:
+    """A plugin with a function that is registered too."""
+    decorated = '@predicate("test.plugins.own")\ndef own(packet): return f(packet)\n'
+    return f"from qfilter import predicate\ndef f(packet): return {answer}\n{decorated}"
+
+
+def answers(found: Iterable[Predicate]) -> list[bool]:
+    return [each.function(packet()) for each in found]
 
 
 def test_a_function_of_a_file(folder: Path) -> None:
     write(folder / "one.py", SOURCE.format(name="test.plugins.one"))
-    assert loaded(folder, "one:plain") == ("one:plain", [])
-    found = predicates.find("one:plain")
-    assert found is not None
-    assert found.needs == ()
+    (found,), problems = bound(folder, "one:plain")
+    assert (found.name, found.needs, problems) == ("one:plain", (), [])
 
 
 def test_a_decorated_function_keeps_its_needs(folder: Path) -> None:
     write(folder / "two.py", SOURCE.format(name="test.plugins.two"))
-    assert loaded(folder, "two:decorated") == ("two:decorated", [])
-    found = predicates.find("two:decorated")
-    assert found is not None
-    assert found.needs == ("payload", "saddr")
-    assert predicates.find("test.plugins.two") is not None
+    found, problems = bound(folder, "two:decorated", "test.plugins.two")
+    assert problems == []
+    assert [(each.name, each.needs) for each in found] == [
+        ("two:decorated", ("payload", "saddr")),
+        ("test.plugins.two", ("payload", "saddr")),
+    ]
+    assert found[0].function is found[1].function
 
 
 def test_dots_are_folders(folder: Path) -> None:
@@ -91,11 +111,48 @@ def test_a_file_runs_once_until_it_changes(folder: Path) -> None:
     assert loaded(folder, "again:f") == loaded(folder, "again:f") == ("again:f", [])
     assert runs.read_text() == "."
     write(folder / "again.py", source.format(str(runs), False))
-    assert loaded(folder, "again:f") == ("again:f", [])
+    assert answers(bound(folder, "again:f")[0]) == [False]
     assert runs.read_text() == ".."
-    found = predicates.find("again:f")
-    assert found is not None
-    assert found.function.__code__.co_consts[-1] is False
+
+
+def test_a_policy_keeps_the_functions_that_it_was_loaded_with(folder: Path) -> None:
+    write(folder / "kept.py", source_of(True))
+    old, _ = bound(folder, "kept:f", "test.plugins.own")
+    write(folder / "kept.py", source_of(False))
+    new, problems = bound(folder, "kept:f", "test.plugins.own")
+    assert (answers(old), answers(new), problems) == ([True, True], [False, False], [])
+
+
+@pytest.mark.parametrize("engine", EngineName)
+def test_an_edited_plugin_changes_nothing_for_the_policy_in_force(folder: Path, engine: EngineName) -> None:
+    text = "version: 1\ndefault: {input: accept}\nrules: [{id: bad, match: {python: 'bad:f'}, verdict: drop}]\n"
+    path = write(folder / "policy.yaml", text)
+    write(folder / "bad.py", source_of(True))
+    in_force = engine_maker(engine, load(str(path)))(None)
+    assert engine_said(in_force.decide(packet())) == ("drop", "rule", "bad")
+    write(folder / "bad.py", source_of(False))
+    path.write_text(text + "rules: again\n")
+    with pytest.raises(PolicyError):
+        load(str(path))
+    assert engine_said(in_force.decide(packet())) == ("drop", "rule", "bad")
+    path.write_text(text)
+    assert engine_said(engine_maker(engine, load(str(path)))(None).decide(packet())) == ("accept", "default", None)
+    assert engine_said(in_force.decide(packet())) == ("drop", "rule", "bad")
+
+
+def test_what_a_plugin_registers_ends_with_its_policy(folder: Path) -> None:
+    write(folder / "gone.py", source_of(True))
+    found, _ = bound(folder, "gone:f", "test.plugins.own")
+    functions = [weakref.ref(each.function) for each in found]
+    write(folder / "gone.py", source_of(False))
+    bound(folder, "gone:f")
+    gc.collect()
+    assert all(each() is not None for each in functions)
+    del found
+    gc.collect()
+    assert [each() for each in functions] == [None, None]
+    assert predicates.find("test.plugins.own") is None
+    assert loaded(folder, "test.plugins.own")[1][0].startswith("unknown-name: predicate 'test.plugins.own'")
 
 
 def test_an_installed_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +172,31 @@ def test_an_installed_module_that_others_can_write(folder: Path, monkeypatch: py
     assert not (folder / "ran").exists()
 
 
-def test_two_files_of_one_name_do_not_replace_each_other(folder: Path) -> None:
-    for name in ("a", "b"):
-        write(folder / name / "same.py", "def f(packet): return True\n")
-    assert loaded(folder / "a", "same:f") == ("same:f", [])
-    registered, problems = loaded(folder / "b", "same:f")
-    assert registered is None
-    assert "already registered" in problems[0]
+def test_policies_of_two_folders_have_plugins_of_one_name(folder: Path) -> None:
+    for name, answer in (("a", True), ("b", False)):
+        write(folder / name / "same.py", source_of(answer))
+    one, other = (bound(folder / name, "same:f", "test.plugins.own") for name in ("a", "b"))
+    assert (answers(one[0]), answers(other[0])) == ([True, True], [False, False])
+    assert one[1] == other[1] == []
+
+
+def test_two_plugins_of_a_policy_do_not_share_a_name(folder: Path) -> None:
+    for name in ("first", "second"):
+        write(folder / f"{name}.py", source_of(True))
+    found, problems = bound(folder, "first:f", "second:f")
+    held = f"predicate 'test.plugins.own': already registered by qfilter plugin {folder}/first.py.own"
+    assert ([each.name for each in found], problems) == (["first:f"], [f"plugin: python 'second:f': {held}"])
+
+
+def test_a_plugin_does_not_take_a_name_of_the_program(folder: Path) -> None:
+    @predicates.predicate("test.plugins.program")
+    def mine(_: Packet) -> bool:
+        return True
+
+    write(folder / "takes.py", SOURCE.format(name="test.plugins.program"))
+    found, problems = bound(folder, "takes:plain")
+    assert found == []
+    assert "predicate 'test.plugins.program': already registered by tests.unit.policy.test_plugins." in problems[0]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +209,9 @@ def test_two_files_of_one_name_do_not_replace_each_other(folder: Path) -> None:
         ("three:plain:x", "plugin: python 'three:plain:x': expected module:function"),
         ("nothing_like_it:f", "plugin: python 'nothing_like_it:f': expected the file "),
         ("raises:f", "plugin: python 'raises:f': importing it raised ZeroDivisionError at "),
+        ("cancels:f", "plugin: python 'cancels:f': importing it raised CancelledError at "),
+        ("last:f", "plugin: python 'last:f': importing it raised Last at "),
+        ("lazy:f", "plugin: python 'lazy:f': importing it raised SystemExit at "),
         ("exits:f", "plugin: python 'exits:f': importing it raised SystemExit at "),
         ("syntax:f", "plugin: python 'syntax:f': importing it raised SyntaxError at "),
         ("large:f", "plugin: python 'large:f': "),
@@ -143,6 +221,12 @@ def test_two_files_of_one_name_do_not_replace_each_other(folder: Path) -> None:
 def test_what_cannot_be_loaded(folder: Path, name: str, message: str) -> None:
     write(folder / "three.py", "number = 5\ndef plain(packet): return True\n")
     write(folder / "raises.py", "\n1 / 0\n")
+    write(folder / "cancels.py", "import asyncio\nraise asyncio.CancelledError\n")
+    write(folder / "last.py", "class Last(Exception):\n    def __str__(self): raise SystemExit\nraise Last\n")
+    write(
+        folder / "lazy.py",
+        "def __getattr__(name):\n    if name == 'f': raise SystemExit(0)\n    raise AttributeError\n",
+    )
     write(folder / "exits.py", "raise SystemExit(0)\n")
     write(folder / "syntax.py", "def f(:\n")
     write(folder / "large.py", "#" * (1 << 20) + "\n")
@@ -150,6 +234,15 @@ def test_what_cannot_be_loaded(folder: Path, name: str, message: str) -> None:
     registered, problems = loaded(folder, name)
     assert registered is None
     assert [one[: len(message)] for one in problems] == [message]
+
+
+def test_one_that_ctrl_c_interrupts_runs_again(folder: Path) -> None:
+    runs = folder / "runs"
+    first = f"if not (runs := pathlib.Path({str(runs)!r})).exists():\n    runs.touch()\n    raise KeyboardInterrupt\n"
+    write(folder / "interrupted.py", f"import pathlib\n{first}def f(packet): return True\n")
+    with pytest.raises(KeyboardInterrupt):
+        bound(folder, "interrupted:f")
+    assert answers(bound(folder, "interrupted:f")[0]) == [True]
 
 
 def test_the_line_of_a_plugin_that_raises(folder: Path) -> None:
