@@ -77,7 +77,7 @@ def test_the_least_policy_copies_only_headers(qfilter: Command, path: str) -> No
 
 def test_json_is_the_document(qfilter: Command, path: str) -> None:
     done = qfilter("explain", path, "--plan", "--format", "json").json
-    assert (done["version"], done["fields"]) == (1, list(FIELDS))
+    assert (done["version"], done["fields"]) == (2, list(FIELDS))
     assert done["addresses"] == [{"v4": "c0000200c00002ff", "v6": ""}]
     assert [(rule["id"], rule["end"], rule["place"]) for rule in done["rules"]] == [
         ("dns", 3, "native"),
