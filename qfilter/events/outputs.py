@@ -72,7 +72,7 @@ class Outputs:
         return (*self._events, *(() if self._captures is None else (self._captures,)))
 
 
-def _lines(style: Style) -> Render:
+def _lines(style: Style) -> Render[Event]:
     return lambda what: render(what, style).encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""Events to a stream or to the end of a file."""
+"""Events, or whatever becomes bytes, to a stream or to the end of a file."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import select
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import Generic
 
 from qfilter.events.record import Event
+from qfilter.events.writer import Item_contra
 
-Render = Callable[[Event], bytes]
-"""An event as it is to be written, its line's end included."""
+Render = Callable[[Item_contra], bytes]
+"""An item as it is to be written, its line's end included."""
 
 
-class StreamSink:
+class StreamSink(Generic[Item_contra]):
     """A descriptor that somebody else owns, such as standard output."""
 
-    def __init__(self, descriptor: int, render: Render) -> None:
+    def __init__(self, descriptor: int, render: Render[Item_contra]) -> None:
         self._descriptor = descriptor
         self._render = render
         self._cancelled = os.eventfd(0, os.EFD_CLOEXEC)
         self._torn = False
 
-    def write(self, event: Event) -> None:
-        """Write one event; wait while nobody reads. Raises OSError."""
-        line = self._render(event)
+    def write(self, item: Item_contra) -> None:
+        """Write one item; wait while nobody reads. Raises OSError."""
+        line = self._render(item)
         # After a disk was full in the middle of a line, the next one must not continue it.
         rest = whole = (b"\n" if self._torn else b"") + line
         try:
@@ -61,10 +63,10 @@ class StreamSink:
             raise OSError(errno.ECANCELED, "closed before it could be written")
 
 
-class FileSink(StreamSink):
+class FileSink(StreamSink[Event]):
     """The end of a file, made with mode 0600 where there is none. Raises OSError when it cannot be opened."""
 
-    def __init__(self, path: str | PathLike[str], render: Render) -> None:
+    def __init__(self, path: str | PathLike[str], render: Render[Event]) -> None:
         self._path = Path(path)
         super().__init__(self._open(), render)
 
