@@ -20,8 +20,7 @@ from importlib import import_module
 
 import click
 
-from qfilter.cli.output import report_error, report_fault, report_file
-from qfilter.errors import QFilterError
+from qfilter.cli.output import report
 
 _COMMANDS = {
     "check": "Say what is wrong or odd about a policy.",
@@ -97,11 +96,7 @@ def _run() -> int:
     except click.ClickException as mistake:
         mistake.show()
         return mistake.exit_code
-    except QFilterError as error:
-        return report_error(error)
     except _ReaderGoneError:
         raise
-    except OSError as error:
-        return report_file(error)
-    except Exception as fault:  # noqa: BLE001 - people get a line, not a traceback
-        return report_fault(fault)
+    except Exception as error:  # noqa: BLE001 - people get a line, not a traceback
+        return report(error)

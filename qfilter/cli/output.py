@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from typing import NoReturn
 
 from rich.color import ColorSystem
@@ -23,6 +26,8 @@ from qfilter.errors import (
     UnsupportedError,
 )
 from qfilter.events.line import Style, plain
+from qfilter.events.sinks import StreamSink
+from qfilter.events.writer import Writer
 from qfilter.model.verdict import Kind
 from qfilter.policy.render import as_dict, as_text
 
@@ -68,6 +73,44 @@ def style_on(out: Console) -> Style:
     return lambda text, name: looks.get(name, other).render(text, color_system=ColorSystem.STANDARD)
 
 
+class _Unhurried(io.TextIOBase):
+    """A stream of text that takes everything at once."""
+
+    def __init__(self, descriptor: int, writer: Writer[bytes]) -> None:
+        self._descriptor = descriptor
+        self._writer = writer
+
+    def write(self, text: str) -> int:
+        self._writer.put(text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+
+@contextmanager
+def unhurried(*, stderr: bool = False) -> Iterator[None]:
+    """Meanwhile nobody who writes to standard output, or error, waits for its reader, nor fails without one.
+
+    At the end the reader has a few seconds for what waits; the rest is lost.
+    """
+    descriptor, redirected = (2, redirect_stderr) if stderr else (1, redirect_stdout)
+    writer: Writer[bytes] = Writer(StreamSink(descriptor, bytes), lost=_lost, name="qfilter-output")
+    with closing(writer), redirected(_Unhurried(descriptor, writer)):
+        yield
+
+
+def _lost(count: int) -> bytes:
+    return f"qfilter: {count:,} messages could not be written here\n".encode("ascii")
+
+
+def report(error: Exception) -> int:
+    """Write what ended a command for the person who must act on it, and return the exit code."""
+    if isinstance(error, QFilterError):
+        return report_error(error)
+    return _report_file(error) if isinstance(error, OSError) else _report_fault(error)
+
+
 def report_error(error: QFilterError) -> int:
     """Write an error for the person who must act on it, and return the exit code."""
     if isinstance(error, PolicyError):
@@ -77,14 +120,14 @@ def report_error(error: QFilterError) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 
-def report_file(error: OSError) -> int:
+def _report_file(error: OSError) -> int:
     """The same for a file that cannot be read or written."""
     where = f"{error.filename}: " if error.filename is not None else ""
     _write_error(f"{where}{error.strerror or error}")
     return 1
 
 
-def report_fault(fault: Exception) -> int:
+def _report_fault(fault: Exception) -> int:
     """The same for what nobody expected: enough to report it by."""
     place = traceback.extract_tb(fault.__traceback__)[-1]
     _write_error(f"a fault of qfilter's own: {type(fault).__name__}: {fault} ({place.filename}:{place.lineno})")

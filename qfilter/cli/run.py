@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 from types import FrameType
 
 import click
 
 from qfilter.cli.engines import engine_option
 from qfilter.cli.install import backend_option
-from qfilter.cli.output import console, style_on, write_diagnostics
+from qfilter.cli.output import console, report, style_on, unhurried, write_diagnostics
 from qfilter.control.place import default_path
 from qfilter.control.systemd import tell_ready
 from qfilter.daemon import EngineName, Service, prepare
@@ -23,6 +24,32 @@ from qfilter.events.table import render
 from qfilter.firewall.watch import EVERY
 from qfilter.model.policy import Backend
 from qfilter.policy.load import load
+
+Handlers = Mapping[int, Callable[[], None]]
+
+
+@contextmanager
+def _on_signals(handlers: Handlers) -> Iterator[None]:
+    """Signals do this meanwhile, and afterwards what they did before. Child processes are as if nothing was said."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        handlers[number]()
+
+    before = {number: signal.signal(number, handle) for number in handlers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """What ends the command is reported here, where nobody waits for readers, and becomes its exit code."""
+    try:
+        yield
+    except Exception as error:
+        raise click.exceptions.Exit(report(error)) from error
 
 
 @click.command("run", epilog="Example: sudo qfilter run rules/gateway.yaml --events /var/log/qfilter.json")
@@ -48,6 +75,8 @@ from qfilter.policy.load import load
 @click.option("--control", type=click.Path(), help="Socket for `qfilter reload`, `set`, `stats` and `status`.")
 @backend_option
 @engine_option
+@unhurried(stderr=True)
+@_reporting()
 def command(
     policy: str,
     no_install: bool,
@@ -77,7 +106,7 @@ def command(
         plan, outputs, engine=engine, keep_rules=keep_rules, compare_every=compare, say=_say, control=place
     )
     try:
-        with _signals(service, outputs), closing(outputs), service:
+        with _on_signals(_handlers(service, outputs)), closing(outputs), service:
             _say_start(service, lines)
             service.wait()
     finally:
@@ -85,25 +114,12 @@ def command(
             _tell_end(service, outputs, lines)
 
 
-@contextmanager
-def _signals(service: Service, outputs: Outputs) -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        service.stop()
-
-    def again(_number: int, _frame: FrameType | None) -> None:
+def _handlers(service: Service, outputs: Outputs) -> Handlers:
+    def again() -> None:
         outputs.reopen()
         service.reload_soon()
 
-    def repair(_number: int, _frame: FrameType | None) -> None:
-        service.repair()
-
-    wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: again, signal.SIGUSR1: repair}
-    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return {SIGTERM: service.stop, SIGINT: service.stop, SIGHUP: again, SIGUSR1: service.repair}
 
 
 def _outputs(form: str, lines: bool, events: str | None, captures: str) -> Outputs:
@@ -139,14 +155,11 @@ def _tell_end(service: Service, outputs: Outputs, lines: bool) -> None:
     if text := unwritten(outcome.lost, outcome.error):
         lost.append(text)
     style = style_on(console(stderr=not lines))
-    click.echo(render(service.report(), style, lost), nl=False, err=not lines)
+    with unhurried():
+        click.echo(render(service.report(), style, lost), nl=False, err=not lines)
     if service.failed and service.plan.kernel is not None:
         _say("serving failed: the kernel rules stay and no_listener has its outcome; `qfilter remove` takes them away")
 
 
 def _say(text: str) -> None:
-    try:
-        console(stderr=True).print(f"qfilter: {text}", markup=False)
-    except OSError:
-        # Nobody reads standard error any more: no reason to end a firewall.
-        return
+    console(stderr=True).print(f"qfilter: {text}", markup=False)
