@@ -52,6 +52,10 @@ def _reporting() -> Iterator[None]:
         raise click.exceptions.Exit(report(error)) from error
 
 
+def _ignore() -> None:
+    """Before there is a service: the files are read now anyway, and there are no kernel rules to repair."""
+
+
 @click.command("run", epilog="Example: sudo qfilter run rules/gateway.yaml --events /var/log/qfilter.json")
 @click.argument("policy", type=click.Path(readable=False))
 @click.option("--no-install", is_flag=True, help="Leave the kernel rules to you; only bind the policy's queues.")
@@ -75,6 +79,7 @@ def _reporting() -> Iterator[None]:
 @click.option("--control", type=click.Path(), help="Socket for `qfilter reload`, `set`, `stats` and `status`.")
 @backend_option
 @engine_option
+@_on_signals({SIGHUP: _ignore, SIGUSR1: _ignore})
 @unhurried(stderr=True)
 @_reporting()
 def command(

@@ -495,3 +495,29 @@ def test_the_service_outlives_standard_error(world: Lab, policy_file: PolicyFile
 def test_what_the_lab_waits_for_comes_only_when_it_serves(lab: Lab, policy_file: PolicyFile) -> None:
     with pytest.raises(LabError, match="ended with exit code 1"), serving(lab.gateway, policy_file("version: 2\n")):
         pytest.fail("it served")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_before_it_serves_is_no_end(
+    lab: Lab, policy_file: PolicyFile, tmp_path: Path, number: signal.Signals
+) -> None:
+    """What is tried out while it prepares waits for us; a signal that is ignored there would be no longer its own."""
+    tools, seen, go = tmp_path / "bin", tmp_path / "seen", tmp_path / "go"
+    tools.mkdir()
+    os.mkfifo(go)
+    tool = tools / "ip6tables-nft-restore"
+    tool.write_text(
+        f"#!/bin/sh\n[ -e {seen} ] || {{ grep SigIgn /proc/$$/status >{seen}.new; mv {seen}.new {seen}; read _ <{go}; }}\n"
+        'exec /usr/sbin/ip6tables-nft-restore "$@"\n'
+    )
+    tool.chmod(0o755)
+    words = qfilter("run", policy_file(POLICY), "--backend", "iptables-nft")
+    path = {"PATH": f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+    with lab.gateway.start(*words, extra_environment=path) as service:
+        wait_until(seen.exists, "the tool should be tried", timeout=20.0)
+        service.send(number)
+        with go.open("w") as pipe:
+            pipe.write("\n")
+        service.wait_for("qfilter: serving", timeout=20.0)
+        assert service.stop() == 0
+    assert not int(seen.read_text().split()[1], 16) >> (number - 1) & 1
