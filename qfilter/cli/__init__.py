@@ -78,6 +78,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes above, and never with a traceback."""
+    _open_closed_streams()
     try:
         code = _run()
         sys.stdout.flush()
@@ -86,6 +87,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Where a standard stream is closed nothing is read, and whatever is written is gone.
+
+    Else the file, or the queue's socket, that is opened next has its number, and gets what is meant for the stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is the stream's own
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def _run() -> int:

@@ -492,6 +492,21 @@ def test_the_service_outlives_standard_error(world: Lab, policy_file: PolicyFile
     assert not is_installed(world.gateway)
 
 
+def test_the_service_outlives_standard_output(world: Lab, policy_file: PolicyFile) -> None:
+    words = " ".join(qfilter("run", policy_file(POLICY)))
+    with world.gateway.start("bash", "-c", f"exec {words} >&-") as service:
+        service.wait_for("qfilter: serving", timeout=20.0)
+        assert ask(world.client, world.server) is Outcome.ANSWERED
+        assert service.stop() == 0
+    assert lines_of_table(service.output)["wanted"][:2] == ["accept", "1"]
+
+
+def test_what_is_done_without_standard_output_is_done(lab: Lab, policy_file: PolicyFile) -> None:
+    for words, installed in ((("install", policy_file(POLICY)), True), (("remove",), False)):
+        lab.gateway.run("bash", "-c", f"exec {' '.join(qfilter(*words))} >&-", timeout=30.0)
+        assert is_installed(lab.gateway) is installed
+
+
 def test_what_the_lab_waits_for_comes_only_when_it_serves(lab: Lab, policy_file: PolicyFile) -> None:
     with pytest.raises(LabError, match="ended with exit code 1"), serving(lab.gateway, policy_file("version: 2\n")):
         pytest.fail("it served")
@@ -507,7 +522,8 @@ def test_a_signal_before_it_serves_is_no_end(
     os.mkfifo(go)
     tool = tools / "ip6tables-nft-restore"
     tool.write_text(
-        f"#!/bin/sh\n[ -e {seen} ] || {{ grep SigIgn /proc/$$/status >{seen}.new; mv {seen}.new {seen}; read _ <{go}; }}\n"
+        f"#!/bin/sh\nif [ ! -e {seen} ]; then\n"
+        f"grep SigIgn /proc/$$/status >{seen}.new; mv {seen}.new {seen}; read _ <{go}\nfi\n"
         'exec /usr/sbin/ip6tables-nft-restore "$@"\n'
     )
     tool.chmod(0o755)

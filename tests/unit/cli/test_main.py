@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from qfilter.errors import (
     QueueTakenError,
     UnsupportedError,
 )
+from tests.lab.process import environment
 from tests.lab.service import qfilter as command_line
 from tests.unit.cli.conftest import Command
 
@@ -144,6 +146,26 @@ def test_a_reader_that_is_gone_is_no_mistake(words: tuple[str, ...]) -> None:
     done = subprocess.run(command_line(*words), stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize(("words", "code"), [(("schema",), 0), (("run", "--help"), 0), (("check", "no.yaml"), 1)])
+def test_a_stream_that_is_closed_is_read_and_written_by_nobody(words: tuple[str, ...], code: int, closed: str) -> None:
+    script = f"exec {shlex.join(command_line(*words))} {closed}"
+    done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_opened_later_is_no_standard_stream(tmp_path: Path) -> None:
+    """Neither here nor in a child process: whoever writes to standard error must not write into a capture."""
+    seen = tmp_path / "seen"
+    child = f"links=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo $links >{seen}"
+    code = "import subprocess, sys; from qfilter.cli import main; sys.argv = ['qfilter', '--version']\n"
+    code += f"try: main()\nfinally: subprocess.run(['sh', '-c', '{child}'])"
+    script = f"exec {shlex.join([sys.executable, '-c', code])} 0<&- 1>&- 2>&-"
+    subprocess.run(["bash", "-c", script], env=environment(), check=True)
+    assert seen.read_text().split() == ["/dev/null"] * 3
 
 
 def test_a_reader_that_has_seen_enough(policy: str, tmp_path: Path) -> None:
