@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from os import PathLike
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.verdict import Captured, Verdict
+from qfilter.ownership import require_plain
 
 _SECTION, _INTERFACE, _ENHANCED = 0x0A0D0D0A, 1, 6
 _BYTE_ORDER = 0x1A2B3C4D
@@ -43,8 +43,8 @@ class Seen:
 class CaptureSink:
     """Writes to files of one folder, a sink for Writer. Raises OSError when the folder cannot be opened.
 
-    A file is made with mode 0600; one that is there already is continued, and its bytes count. A packet that would
-    take the file above its limit is left out, and so is every later one.
+    A file is made with mode 0600; one that is there already is continued, and its bytes count, unless another user made
+    it. A packet that would take the file above its limit is left out, and so is every later one.
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
@@ -97,12 +97,13 @@ class CaptureSink:
         # No link that somebody left in the folder may lead the packets elsewhere, and no FIFO may stop the thread.
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            require_plain(descriptor, f"capture file {name!r}")
+            if os.pread(descriptor, 4, 0) not in (b"", _SECTION.to_bytes(4, "little")):
+                raise OSError(errno.EINVAL, f"capture file {name!r}: expected none, or a pcapng file")
+        except BaseException:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, f"capture file {name!r}: expected a regular file")
-        if os.pread(descriptor, 4, 0) not in (b"", _SECTION.to_bytes(4, "little")):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, f"capture file {name!r}: expected none, or a pcapng file")
+            raise
         return descriptor
 
 

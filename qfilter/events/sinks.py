@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Generic
 
 from qfilter.events.record import Event
 from qfilter.events.writer import Item_contra
+from qfilter.ownership import require_own
 
 Render = Callable[[Item_contra], bytes]
 """An item as it is to be written, its line's end included."""
@@ -64,7 +67,11 @@ class StreamSink(Generic[Item_contra]):
 
 
 class FileSink(StreamSink[Event]):
-    """The end of a file, made with mode 0600 where there is none. Raises OSError when it cannot be opened."""
+    """The end of a file, made with mode 0600 where there is none.
+
+    Raises OSError when it cannot be opened, and when another user made it, who would read the events. Devices, FIFOs
+    and a standard stream may be anybody's: those are chosen, not found.
+    """
 
     def __init__(self, path: str | PathLike[str], render: Render[Event]) -> None:
         self._path = Path(path)
@@ -87,4 +94,21 @@ class FileSink(StreamSink[Event]):
     def _open(self) -> int:
         # Non-blocking for a FIFO: without a reader it is refused, instead of waiting for one.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        return os.open(self._path, flags, 0o600)
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and not _is_standard(status):
+                require_own(descriptor, str(self._path))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _is_standard(file: os.stat_result) -> bool:
+    """Whether standard output or error goes there anyway."""
+    for stream in (1, 2):
+        with suppress(OSError):  # it is closed
+            if os.path.samestat(file, os.fstat(stream)):
+                return True
+    return False

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
+import pytest
+
 from qfilter.errors import Position
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
@@ -34,3 +39,15 @@ def packet(
 
 BY_RULE = Verdict(DROP, Reason.RULE, "ssh", AT, effects=(Logged("all", AT), Logged("ssh", AT, "no: ")))
 MALFORMED = Verdict(DROP, Reason.MALFORMED, detail="tcp-flags")
+
+
+def belong_to(user: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on all files are another's, as far as the process can see."""
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        values = list(real(descriptor))
+        values[stat.ST_UID] = user
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", fstat)

@@ -21,7 +21,7 @@ from qfilter.events.writer import Outcome, Writer
 from qfilter.model.hook import Hook
 from qfilter.model.verdict import ACCEPT, DROP, Captured, Reason, Verdict
 from qfilter.queues.captures import CapturedPacket, read_capture
-from tests.unit.events.samples import AT, NOW, SYN, packet
+from tests.unit.events.samples import AT, NOW, SYN, belong_to, packet
 
 UNLIMITED = 1 << 30
 
@@ -183,6 +183,23 @@ def test_what_must_not_be_written(tmp_path: Path) -> None:
     assert outcome.error == "[Errno 22] capture file 'text': expected none, or a pcapng file"
     assert elsewhere.read_bytes() == b""
     assert (folder / "text").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("user", [0, os.geteuid(), 65533])
+def test_a_file_that_another_user_made_gets_no_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    (tmp_path / "a").touch(0o666)
+    sink = CaptureSink(tmp_path)
+    belong_to(user, monkeypatch)
+    if user == 65533:
+        expected = "capture file 'a' belongs to user 65533: expected root's, or of the user who runs qfilter"
+        with pytest.raises(OSError, match=expected):
+            sink.write(seen())
+    else:
+        sink.write(seen())
+    sink.close()
+    assert bool((tmp_path / "a").read_bytes()) is (user != 65533)
 
 
 def test_one_file_that_fails_does_not_keep_the_packet_from_the_other(tmp_path: Path) -> None:

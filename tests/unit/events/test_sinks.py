@@ -15,6 +15,7 @@ import pytest
 from qfilter.events.record import Event
 from qfilter.events.sinks import FileSink, StreamSink
 from qfilter.events.writer import Outcome, Writer
+from tests.unit.events.samples import belong_to
 
 
 def text(event: Event) -> bytes:
@@ -225,4 +226,46 @@ def test_a_fifo_with_a_reader(tmp_path: Path) -> None:
     writer.put({"text": "a"})
     assert writer.close(timeout=60) == Outcome(1, 0, "")
     assert os.read(reader, 10) == b"a\n"
+    os.close(reader)
+
+
+def test_a_file_that_another_user_made_gets_no_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events"
+    path.touch(0o666)
+    belong_to(65533, monkeypatch)
+    with pytest.raises(OSError, match=f"{path} belongs to user 65533: expected root's, or of the user who runs"):
+        FileSink(path, text)
+    for user in (0, os.geteuid()):
+        belong_to(user, monkeypatch)
+        FileSink(path, text).close()
+
+
+def test_a_file_that_another_user_put_in_its_place_gets_no_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events"
+    writer = Writer(FileSink(path, text), lost=lost)
+    path.rename(tmp_path / "old")
+    path.touch(0o666)
+    belong_to(65533, monkeypatch)
+    writer.reopen()
+    writer.put({"text": "a"})
+    assert "belongs to user 65533" in writer.close(timeout=60).error
+    assert ((tmp_path / "old").read_bytes(), path.read_bytes()) == (b"a\n", b"")
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/dev/fd/2", "fifo"])
+def test_what_is_no_file_of_its_own_may_be_anybodys(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `sudo qfilter ... --events /dev/stdout >file`, where the file is of who called sudo."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    reader = os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
+    belong_to(65533, monkeypatch)
+    writer = Writer(FileSink(path, text), lost=lost)
+    writer.put({"text": "a"})
+    assert writer.close(timeout=60) == Outcome(1, 0, "")
+    said = "".join(capfd.readouterr()) + os.read(reader, 10).decode()
+    assert said == ("" if path == "/dev/null" else "a\n")
     os.close(reader)
