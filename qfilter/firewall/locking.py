@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from qfilter.errors import FirewallError, PrivilegeError
 from qfilter.firewall import tools
+from qfilter.ownership import require_plain
 
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 _FOLDER = Path("/run")
@@ -94,7 +93,7 @@ def _take(path: Path) -> int:
         # In a sticky folder somebody else's FIFO may stand there: to open or read it must not block.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
-            _judge(path, descriptor)
+            require_plain(descriptor, path.name)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is(path, descriptor):
                 os.ftruncate(descriptor, 0)
@@ -109,16 +108,6 @@ def _take(path: Path) -> int:
             raise
         # Its last holder removed it between our opening and our locking it.
         os.close(descriptor)
-
-
-def _judge(path: Path, descriptor: int) -> None:
-    """Raises OSError for what is no file of root's or our own."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, f"{path.name} is no plain file: expected one, or nothing there", str(path))
-    if status.st_uid not in (0, os.geteuid()):
-        message = f"{path.name} belongs to user {status.st_uid}: expected root's, or of the user who runs qfilter"
-        raise OSError(errno.EINVAL, message, str(path))
 
 
 def _is(path: Path, descriptor: int) -> bool:
