@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from qfilter.errors import FirewallError
 from qfilter.firewall import backends, tools, traces
-from qfilter.firewall.state import NOTHING, Command, Ruleset, State, changes
+from qfilter.firewall.state import NOTHING, Ruleset, State, changes
 from qfilter.firewall.state import differences as state_differences
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
@@ -63,11 +63,14 @@ def _look() -> Installed:
     return Installed(states, absent, broken)
 
 
-def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
-    """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each."""
+def differences(rules: KernelRules | None, found: Installed, *, anywhere: bool = False) -> tuple[str, ...]:
+    """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each.
+
+    With `anywhere` a jump may stand behind rules of others.
+    """
     lines = [f"{ruleset}: {found.absent[ruleset]}" for ruleset in _needed(rules) if ruleset in found.absent]
     for ruleset, state in found.states.items():
-        lines += state_differences(ruleset, state, _wanted(rules, ruleset))
+        lines += state_differences(ruleset, state.jumps_first() if anywhere else state, _wanted(rules, ruleset))
     return tuple(lines)
 
 
@@ -82,14 +85,16 @@ def install(rules: KernelRules) -> tuple[str, ...]:
     for ruleset in _needed(rules):
         if ruleset in before.absent:
             raise before.absent[ruleset]
+        if before.states[ruleset].unreadable:
+            raise FirewallError(f"write {ruleset}", before.states[ruleset].unreadable)
     done: list[_Done] = []
     try:
         for ruleset in sorted(before.states, key=lambda each: each.backend is not rules.backend):
-            for command in backends.commands(ruleset, before.states[ruleset], _wanted(rules, ruleset)):
-                tools.run(command)
-                done.append((ruleset, command))
+            steps = backends.change(ruleset, before.states[ruleset], _wanted(rules, ruleset))
+            done.extend((ruleset, step) for step in steps)
         after = installed() if done else before
-        left = differences(rules, after) if done else ()
+        # who writes before our jump at this moment does not undo it: `Watch` tells
+        left = differences(rules, after, anywhere=True) if done else ()
         if left:
             raise FirewallError("install", f"the tools succeeded, but {'; '.join(left)}")
     except FirewallError as error:
@@ -112,12 +117,10 @@ def remove() -> tuple[str, ...]:
     done: list[_Done] = []
     failed: list[FirewallError] = []
     for ruleset, state in before.states.items():
-        for command in _commands(ruleset, state, failed):
-            try:
-                tools.run(command)
-                done.append((ruleset, command))
-            except FirewallError as error:
-                failed.append(error)
+        try:
+            done.extend((ruleset, step) for step in backends.change(ruleset, state, NOTHING))
+        except FirewallError as error:
+            failed.append(error)
     after = _look()
     told = _told(done, before, after)
     left = (*differences(None, after), *after.unseen)
@@ -126,22 +129,14 @@ def remove() -> tuple[str, ...]:
     return told
 
 
-_Done = tuple[Ruleset, Command]
-
-
-def _commands(ruleset: Ruleset, state: State, failed: list[FirewallError]) -> tuple[Command, ...]:
-    try:
-        return backends.commands(ruleset, state, NOTHING)
-    except FirewallError as error:  # it could be read, and what would write it is not there
-        failed.append(error)
-        return ()
+_Done = tuple[Ruleset, str]
 
 
 def _told(done: list[_Done], before: Installed, after: Installed) -> tuple[str, ...]:
-    """What commands changed, by what stood before and stands after; the command itself where no chain changed."""
+    """What steps changed, by what stood before and stands after; the step itself where no chain changed."""
     lines: list[str] = []
     for ruleset in dict.fromkeys(ruleset for ruleset, _ in done):
-        ran = (f"{ruleset}: {command.text.strip() or command}" for each, command in done if each == ruleset)
+        ran = (f"{ruleset}: {step}" for each, step in done if each == ruleset)
         lines += changes(ruleset, before.states[ruleset], after.states.get(ruleset, NOTHING)) or ran
     return tuple(lines)
 
@@ -160,9 +155,7 @@ def _undo(before: Installed) -> str:
     failed: list[str] = []
     for ruleset, state in reversed(tuple(before.states.items())):
         try:
-            for command in backends.commands(ruleset, backends.read(ruleset), state):
-                tools.run(command)
-                undone.append(f"{ruleset}")
+            undone.extend(f"{ruleset}" for _ in backends.change(ruleset, backends.read(ruleset), state))
         except FirewallError as error:
             failed.append(f"{ruleset} could not be put back: {error}")
     back = [f"put back as it was: {', '.join(dict.fromkeys(undone))}"] if undone else []

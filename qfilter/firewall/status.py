@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qfilter.fields import Family
@@ -21,6 +21,7 @@ class Status:
     """The answer to `qfilter status`, as far as the kernel rules go."""
 
     found: apply.Installed
+    """To be printed: what is not printable in rules of others is written as an escape."""
     families: tuple[Family, ...]
     """Those of this kernel; without IPv6 there is nothing to install for it."""
     conntrack: bool
@@ -34,6 +35,7 @@ class Status:
 def status(rules: KernelRules | None = None) -> Status:
     """What stands now, compared with a plan when there is one. Raises PrivilegeError and FirewallError."""
     found = apply.installed()
+    found = replace(found, states={ruleset: state.shown() for ruleset, state in found.states.items()})
     families = tools.families()
     tracked = _TRACKED.exists() and int(_TRACKED.read_text(encoding="ascii")) > 0
     return Status(
@@ -57,6 +59,8 @@ def remarks(states: Mapping[Ruleset, State], families: tuple[Family, ...]) -> It
         yield "this kernel has no IPv6: rules stand for IPv4 alone"
     yield from _missing_twins(states, families)
     for ruleset, state in states.items():
+        if state.unreadable:
+            yield f"{ruleset}: {state.unreadable}"
         for hook, rules in state.ahead.items():
             if rules and hook in state.chains:
                 before = "; ".join(rules)
