@@ -2,7 +2,7 @@
 
 from qfilter.firewall.apply import Installed, differences, install, installed, remove
 from qfilter.firewall.feeding import Feed, feeds, unheld, unserved
-from qfilter.firewall.locking import lock, lock_or_holder
+from qfilter.firewall.locking import lock, lock_or_reason
 from qfilter.firewall.probe import probe
 from qfilter.firewall.render import render
 from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State, summary
@@ -28,7 +28,7 @@ __all__ = [
     "install",
     "installed",
     "lock",
-    "lock_or_holder",
+    "lock_or_reason",
     "probe",
     "remove",
     "render",
