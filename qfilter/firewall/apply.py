@@ -6,61 +6,14 @@ IPv6 stand together or not at all; `remove` goes on to the others, for it must l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from qfilter.errors import FirewallError
-from qfilter.firewall import backends, tools, traces
+from qfilter.firewall import backends, tools
+from qfilter.firewall.feeding import served_by_others
+from qfilter.firewall.looking import Installed, installed, look
 from qfilter.firewall.state import NOTHING, Ruleset, State, changes
 from qfilter.firewall.state import differences as state_differences
 from qfilter.model.plan import KernelRules
-from qfilter.model.policy import Backend
-
-BACKENDS = tuple(backend for backend in Backend if backend is not Backend.AUTO)
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What was found, by ruleset. Rulesets of tools that are not here, or not in this kernel, hold nothing."""
-
-    states: Mapping[Ruleset, State]
-    absent: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
-    """Why a ruleset could not be read: its tool or its part of the kernel is missing."""
-    broken: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
-    """Why a ruleset could not be read: its tool is there and fails."""
-
-    @property
-    def backends(self) -> tuple[Backend, ...]:
-        """The tools under which something of qfilter's stands."""
-        return tuple(dict.fromkeys(ruleset.backend for ruleset, state in self.states.items() if state.chains))
-
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """A line for each ruleset that may hold something of qfilter's and cannot be looked at."""
-        missing = ((each, why) for each, why in self.absent.items() if tools.is_missing(why) and traces.may_hold(each))
-        return tuple(f"{ruleset}: cannot be looked at: {why}" for ruleset, why in (*self.broken.items(), *missing))
-
-
-def installed() -> Installed:
-    """What stands now. Changes nothing. Raises PrivilegeError, and FirewallError when a tool breaks."""
-    tools.require_privilege("reading kernel rules")
-    found = _look()
-    for error in found.broken.values():
-        raise error
-    return found
-
-
-def _look() -> Installed:
-    states: dict[Ruleset, State] = {}
-    absent: dict[Ruleset, FirewallError] = {}
-    broken: dict[Ruleset, FirewallError] = {}
-    for ruleset in (ruleset for backend in BACKENDS for ruleset in backends.rulesets(backend)):
-        try:
-            states[ruleset] = backends.read(ruleset)
-        except FirewallError as error:
-            kind = absent if tools.is_unsupported(error.output) else broken
-            kind[ruleset] = error
-    return Installed(states, absent, broken)
+from qfilter.netlink.queues import bound_queues
 
 
 def differences(rules: KernelRules | None, found: Installed, *, anywhere: bool = False) -> tuple[str, ...]:
@@ -82,11 +35,7 @@ def install(rules: KernelRules) -> tuple[str, ...]:
     """
     tools.require_privilege("installing kernel rules")
     before = installed()
-    for ruleset in _needed(rules):
-        if ruleset in before.absent:
-            raise before.absent[ruleset]
-        if before.states[ruleset].unreadable:
-            raise FirewallError(f"write {ruleset}", before.states[ruleset].unreadable)
+    _judge(before, rules)
     done: list[_Done] = []
     try:
         for ruleset in sorted(before.states, key=lambda each: each.backend is not rules.backend):
@@ -105,6 +54,18 @@ def install(rules: KernelRules) -> tuple[str, ...]:
     return _told(done, before, after)
 
 
+def _judge(found: Installed, rules: KernelRules) -> None:
+    """Raises FirewallError where rules can or must not be written."""
+    for ruleset in _needed(rules):
+        if ruleset in found.absent:
+            raise found.absent[ruleset]
+        if found.states[ruleset].unreadable:
+            raise FirewallError(f"write {ruleset}", found.states[ruleset].unreadable)
+    others = tuple(served_by_others(found, rules, bound_queues()))
+    if others:
+        raise FirewallError("install", "\n".join(others))
+
+
 def remove() -> tuple[str, ...]:
     """Remove everything of qfilter's under every tool; returns what it removed, a line each.
 
@@ -113,7 +74,7 @@ def remove() -> tuple[str, ...]:
     something is left in or that cannot be looked at.
     """
     tools.require_privilege("removing kernel rules")
-    before = _look()
+    before = look()
     done: list[_Done] = []
     failed: list[FirewallError] = []
     for ruleset, state in before.states.items():
@@ -121,7 +82,7 @@ def remove() -> tuple[str, ...]:
             done.extend((ruleset, step) for step in backends.change(ruleset, state, NOTHING))
         except FirewallError as error:
             failed.append(error)
-    after = _look()
+    after = look()
     told = _told(done, before, after)
     left = (*differences(None, after), *after.unseen)
     if failed or left:
