@@ -80,8 +80,17 @@ def _change(ruleset: Ruleset, found: State, wanted: State) -> Iterator[str]:
         delete_tables(ruleset.family, {table: iptables.own_chains(table, found) for table in tables}, found.generation)
         yield f"delete tables {', '.join(tables)}"
     for command in commands(ruleset, found, wanted):
-        tools.run(command)
+        _run(command, ruleset, found)
         yield command.text.strip() or str(command)
+
+
+def _run(command: Command, ruleset: Ruleset, found: State) -> None:
+    try:
+        tools.run(command)
+    except FirewallError as error:
+        if not found.unreadable or ruleset.family is None:
+            raise
+        raise FirewallError(error.command, f"{error.output}\n{nftables.by_hand(found, ruleset.family)}") from None
 
 
 def _restore(backend: Backend, family: Family, text: str) -> tuple[Command, ...]:

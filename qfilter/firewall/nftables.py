@@ -110,6 +110,12 @@ def removal(found: State, family: Family) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def by_hand(found: State, family: Family) -> str:
+    """What an operator can type where `removal` is refused: an empty chain lets everything go on."""
+    chains = (f"`nft flush chain {IPTABLES_FAMILY[family]} {PLACES[hook]}`" for hook in found.chains)
+    return f"to let packets pass all the same: {', '.join(chains)}"
+
+
 def base_chains(listed: str, family: Family) -> frozenset[str]:
     """The base chains of a family, as `filter INPUT`, from `nft --json list chains`."""
     kind = IPTABLES_FAMILY[family]

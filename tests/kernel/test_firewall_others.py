@@ -100,6 +100,7 @@ def test_what_nft_cannot_take_away_either_is_said() -> None:
         with pytest.raises(FirewallError) as caught:
             firewall.remove()
         assert "Device or resource busy" in caught.value.output
+        assert "to let packets pass all the same: `nft flush chain ip filter QFILTER-IN`" in caught.value.output
         assert "iptables-nft ipv4: filter QFILTER-IN: not wanted" in caught.value.output
         assert "iptables-nft ipv6: filter QFILTER-IN and its jump removed" in caught.value.output
 
