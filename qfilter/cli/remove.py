@@ -13,12 +13,10 @@ def command() -> None:
 
     Works also while `qfilter run` serves, for whoever is locked out: then nothing is queued until it is told SIGUSR1.
     """
-    with firewall.lock_or_holder() as holder:
+    with firewall.lock_or_reason() as reason:
         done = firewall.remove()
     for step in done:
         click.echo(step)
     click.echo("removed" if done else "nothing of qfilter's is installed")
-    if holder is not None:
-        click.echo(
-            f"process {holder} still serves, and has nothing to judge now: end it, or SIGUSR1 for its rules", err=True
-        )
+    if reason is not None:
+        click.echo(reason, err=True)

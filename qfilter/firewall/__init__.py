@@ -1,8 +1,9 @@
 """Kernel rules that feed the queue: one desired state, three tools."""
 
-from qfilter.firewall.apply import Installed, differences, install, installed, remove
+from qfilter.firewall.apply import differences, install, remove
 from qfilter.firewall.feeding import Feed, feeds, unheld, unserved
-from qfilter.firewall.locking import lock, lock_or_holder
+from qfilter.firewall.locking import lock, lock_or_reason
+from qfilter.firewall.looking import Installed, installed
 from qfilter.firewall.probe import probe
 from qfilter.firewall.render import render
 from qfilter.firewall.state import PLACES, Chain, Command, Jump, Place, Ruleset, State, summary
@@ -28,7 +29,7 @@ __all__ = [
     "install",
     "installed",
     "lock",
-    "lock_or_holder",
+    "lock_or_reason",
     "probe",
     "remove",
     "render",

@@ -6,68 +6,24 @@ IPv6 stand together or not at all; `remove` goes on to the others, for it must l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from qfilter.errors import FirewallError
-from qfilter.firewall import backends, tools, traces
-from qfilter.firewall.state import NOTHING, Command, Ruleset, State, changes
+from qfilter.firewall import backends, tools
+from qfilter.firewall.feeding import served_by_others
+from qfilter.firewall.looking import Installed, installed, look
+from qfilter.firewall.state import NOTHING, Ruleset, State, changes
 from qfilter.firewall.state import differences as state_differences
 from qfilter.model.plan import KernelRules
-from qfilter.model.policy import Backend
-
-BACKENDS = tuple(backend for backend in Backend if backend is not Backend.AUTO)
+from qfilter.netlink.queues import bound_queues
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What was found, by ruleset. Rulesets of tools that are not here, or not in this kernel, hold nothing."""
+def differences(rules: KernelRules | None, found: Installed, *, anywhere: bool = False) -> tuple[str, ...]:
+    """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each.
 
-    states: Mapping[Ruleset, State]
-    absent: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
-    """Why a ruleset could not be read: its tool or its part of the kernel is missing."""
-    broken: Mapping[Ruleset, FirewallError] = field(default_factory=dict)
-    """Why a ruleset could not be read: its tool is there and fails."""
-
-    @property
-    def backends(self) -> tuple[Backend, ...]:
-        """The tools under which something of qfilter's stands."""
-        return tuple(dict.fromkeys(ruleset.backend for ruleset, state in self.states.items() if state.chains))
-
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """A line for each ruleset that may hold something of qfilter's and cannot be looked at."""
-        missing = ((each, why) for each, why in self.absent.items() if tools.is_missing(why) and traces.may_hold(each))
-        return tuple(f"{ruleset}: cannot be looked at: {why}" for ruleset, why in (*self.broken.items(), *missing))
-
-
-def installed() -> Installed:
-    """What stands now. Changes nothing. Raises PrivilegeError, and FirewallError when a tool breaks."""
-    tools.require_privilege("reading kernel rules")
-    found = _look()
-    for error in found.broken.values():
-        raise error
-    return found
-
-
-def _look() -> Installed:
-    states: dict[Ruleset, State] = {}
-    absent: dict[Ruleset, FirewallError] = {}
-    broken: dict[Ruleset, FirewallError] = {}
-    for ruleset in (ruleset for backend in BACKENDS for ruleset in backends.rulesets(backend)):
-        try:
-            states[ruleset] = backends.read(ruleset)
-        except FirewallError as error:
-            kind = absent if tools.is_unsupported(error.output) else broken
-            kind[ruleset] = error
-    return Installed(states, absent, broken)
-
-
-def differences(rules: KernelRules | None, found: Installed) -> tuple[str, ...]:
-    """What keeps the kernel from being as `rules` say, or free of qfilter (None): a line each."""
+    With `anywhere` a jump may stand behind rules of others.
+    """
     lines = [f"{ruleset}: {found.absent[ruleset]}" for ruleset in _needed(rules) if ruleset in found.absent]
     for ruleset, state in found.states.items():
-        lines += state_differences(ruleset, state, _wanted(rules, ruleset))
+        lines += state_differences(ruleset, state.jumps_first() if anywhere else state, _wanted(rules, ruleset))
     return tuple(lines)
 
 
@@ -79,17 +35,15 @@ def install(rules: KernelRules) -> tuple[str, ...]:
     """
     tools.require_privilege("installing kernel rules")
     before = installed()
-    for ruleset in _needed(rules):
-        if ruleset in before.absent:
-            raise before.absent[ruleset]
+    _judge(before, rules)
     done: list[_Done] = []
     try:
         for ruleset in sorted(before.states, key=lambda each: each.backend is not rules.backend):
-            for command in backends.commands(ruleset, before.states[ruleset], _wanted(rules, ruleset)):
-                tools.run(command)
-                done.append((ruleset, command))
+            steps = backends.change(ruleset, before.states[ruleset], _wanted(rules, ruleset))
+            done.extend((ruleset, step) for step in steps)
         after = installed() if done else before
-        left = differences(rules, after) if done else ()
+        # who writes before our jump at this moment does not undo it: `Watch` tells
+        left = differences(rules, after, anywhere=True) if done else ()
         if left:
             raise FirewallError("install", f"the tools succeeded, but {'; '.join(left)}")
     except FirewallError as error:
@@ -100,6 +54,18 @@ def install(rules: KernelRules) -> tuple[str, ...]:
     return _told(done, before, after)
 
 
+def _judge(found: Installed, rules: KernelRules) -> None:
+    """Raises FirewallError where rules can or must not be written."""
+    for ruleset in _needed(rules):
+        if ruleset in found.absent:
+            raise found.absent[ruleset]
+        if found.states[ruleset].unreadable:
+            raise FirewallError(f"write {ruleset}", found.states[ruleset].unreadable)
+    others = tuple(served_by_others(found, rules, bound_queues()))
+    if others:
+        raise FirewallError("install", "\n".join(others))
+
+
 def remove() -> tuple[str, ...]:
     """Remove everything of qfilter's under every tool; returns what it removed, a line each.
 
@@ -108,17 +74,15 @@ def remove() -> tuple[str, ...]:
     something is left in or that cannot be looked at.
     """
     tools.require_privilege("removing kernel rules")
-    before = _look()
+    before = look()
     done: list[_Done] = []
     failed: list[FirewallError] = []
     for ruleset, state in before.states.items():
-        for command in _commands(ruleset, state, failed):
-            try:
-                tools.run(command)
-                done.append((ruleset, command))
-            except FirewallError as error:
-                failed.append(error)
-    after = _look()
+        try:
+            done.extend((ruleset, step) for step in backends.change(ruleset, state, NOTHING))
+        except FirewallError as error:
+            failed.append(error)
+    after = look()
     told = _told(done, before, after)
     left = (*differences(None, after), *after.unseen)
     if failed or left:
@@ -126,22 +90,14 @@ def remove() -> tuple[str, ...]:
     return told
 
 
-_Done = tuple[Ruleset, Command]
-
-
-def _commands(ruleset: Ruleset, state: State, failed: list[FirewallError]) -> tuple[Command, ...]:
-    try:
-        return backends.commands(ruleset, state, NOTHING)
-    except FirewallError as error:  # it could be read, and what would write it is not there
-        failed.append(error)
-        return ()
+_Done = tuple[Ruleset, str]
 
 
 def _told(done: list[_Done], before: Installed, after: Installed) -> tuple[str, ...]:
-    """What commands changed, by what stood before and stands after; the command itself where no chain changed."""
+    """What steps changed, by what stood before and stands after; the step itself where no chain changed."""
     lines: list[str] = []
     for ruleset in dict.fromkeys(ruleset for ruleset, _ in done):
-        ran = (f"{ruleset}: {command.text.strip() or command}" for each, command in done if each == ruleset)
+        ran = (f"{ruleset}: {step}" for each, step in done if each == ruleset)
         lines += changes(ruleset, before.states[ruleset], after.states.get(ruleset, NOTHING)) or ran
     return tuple(lines)
 
@@ -160,9 +116,7 @@ def _undo(before: Installed) -> str:
     failed: list[str] = []
     for ruleset, state in reversed(tuple(before.states.items())):
         try:
-            for command in backends.commands(ruleset, backends.read(ruleset), state):
-                tools.run(command)
-                undone.append(f"{ruleset}")
+            undone.extend(f"{ruleset}" for _ in backends.change(ruleset, backends.read(ruleset), state))
         except FirewallError as error:
             failed.append(f"{ruleset} could not be put back: {error}")
     back = [f"put back as it was: {', '.join(dict.fromkeys(undone))}"] if undone else []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from qfilter.errors import FirewallError
 from qfilter.fields import Family
 from qfilter.firewall import iptables, nftables, tools, traces
-from qfilter.firewall.state import NOTHING, Command, Ruleset, State
+from qfilter.firewall.generation import delete_tables, generation
+from qfilter.firewall.state import NOTHING, Command, Ruleset, State, shown
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
 
@@ -29,23 +33,64 @@ def desired(rules: KernelRules, ruleset: Ruleset) -> State:
 
 
 def read(ruleset: Ruleset) -> State:
-    """What stands. Reading makes nothing: no table, no base chain. Raises FirewallError, as `tools.run` does."""
-    if ruleset.family is None:
-        return _read_nft()
-    if ruleset.backend is Backend.IPTABLES_LEGACY:
-        return _read_legacy(ruleset.family)
-    saved = tools.run(Command((tools.iptables(ruleset.backend, ruleset.family).save,)))
-    return iptables.parse(saved, _base_chains(ruleset.family))
+    """What stands. Reading makes nothing: no table, no base chain.
+
+    Raises FirewallError, as `tools.run` does, and for what a tool printed that cannot be understood.
+    """
+    try:
+        if ruleset.family is None:
+            return _read_nft()
+        if ruleset.backend is Backend.IPTABLES_LEGACY:
+            return _read_legacy(ruleset.family)
+        return _read_iptables_nft(ruleset.family)
+    except (ValueError, LookupError) as error:
+        why = f"what its tool printed cannot be understood: {type(error).__name__}: {error}"
+        raise FirewallError(f"read {ruleset}", shown(why)) from error
 
 
 def commands(ruleset: Ruleset, found: State, wanted: State) -> tuple[Command, ...]:
     """What turns `found` into `wanted`; none when nothing is to be done."""
     if ruleset.family is None:
         return _nft(nftables.script(found, wanted))
-    kind = nftables.IPTABLES_FAMILY[ruleset.family]
-    spent = "".join(f"delete table {kind} {table}\n" for table in iptables.spent_tables(found, wanted))
-    text = iptables.restore_text(found, wanted)
-    return (*_nft(spent), *_restore(ruleset.backend, ruleset.family, text))
+    if not found.unreadable:
+        return _restore(ruleset.backend, ruleset.family, iptables.restore_text(found, wanted))
+    if wanted.chains:
+        raise FirewallError(f"write {ruleset}", found.unreadable)
+    return _nft(nftables.removal(found, ruleset.family))
+
+
+def change(ruleset: Ruleset, found: State, wanted: State) -> Iterator[str]:
+    """Turn `found` into `wanted`, and say each step that was done. Raises FirewallError.
+
+    What qfilter made goes only when nobody uses it: when others write at this moment, it stays with what is theirs.
+    """
+    if found.spent and not wanted.chains:
+        try:
+            yield from _change(ruleset, read(ruleset), wanted)
+            return
+        except FirewallError:
+            found = replace(read(ruleset), spent=frozenset())
+    yield from _change(ruleset, found, wanted)
+
+
+def _change(ruleset: Ruleset, found: State, wanted: State) -> Iterator[str]:
+    tables = iptables.spent_tables(found, wanted)
+    if tables:
+        assert ruleset.family is not None
+        delete_tables(ruleset.family, {table: iptables.own_chains(table, found) for table in tables}, found.generation)
+        yield f"delete tables {', '.join(tables)}"
+    for command in commands(ruleset, found, wanted):
+        _run(command, ruleset, found)
+        yield command.text.strip() or str(command)
+
+
+def _run(command: Command, ruleset: Ruleset, found: State) -> None:
+    try:
+        tools.run(command)
+    except FirewallError as error:
+        if not found.unreadable or ruleset.family is None:
+            raise
+        raise FirewallError(error.command, f"{error.output}\n{nftables.by_hand(found, ruleset.family)}") from None
 
 
 def _restore(backend: Backend, family: Family, text: str) -> tuple[Command, ...]:
@@ -64,6 +109,24 @@ def _read_legacy(family: Family) -> State:
     if not traces.has_legacy_tables(family):
         return NOTHING
     return iptables.parse(tools.run(Command((tools.iptables(Backend.IPTABLES_LEGACY, family).save,))))
+
+
+def _read_iptables_nft(family: Family) -> State:
+    seen = generation()  # before anything is read: see delete_tables
+    saved = tools.run(Command((tools.iptables(Backend.IPTABLES_NFT, family).save,)))
+    if names := iptables.unreadable(saved):
+        kind = nftables.IPTABLES_FAMILY[family]
+        listed = tools.run(Command((tools.nft(), "--json", "--handle", "list", "ruleset", kind)))
+        return nftables.among_native(listed, _unreadable(kind, names))
+    return replace(iptables.parse(saved, _base_chains(family)), generation=seen)
+
+
+def _unreadable(kind: str, names: tuple[str, ...]) -> str:
+    tables = " and ".join(f"`table {kind} {name}`" for name in names)
+    return (
+        f"nft has put rules into {tables} that iptables-nft cannot read, and so cannot write beside: "
+        "move them into a table of their own, or choose another backend"
+    )
 
 
 def _read_nft() -> State:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from qfilter.firewall.apply import Installed
+from qfilter.firewall.looking import Installed
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
+from qfilter.netlink.queues import BoundQueue, holder
 
 _IP_QUEUE = Path("/proc/thread-self/net/ip_queue")
 _QUEUES = re.compile(r"-j NFQUEUE --queue-(?:num|balance) (\d+)(?::(\d+))?|^queue (?:flags \S+ )?to (\d+)(?:-(\d+))?")
@@ -63,6 +64,16 @@ def unserved(rules: KernelRules, held: Collection[int]) -> str | None:
     share = "everything" if len(lacking) == len(queues) else "their share"
     packets = f"{share} on {', '.join(rules.hooks)} {_outcome(rules.bypass)}"
     return f"nobody holds {names}: {packets} until `qfilter run --no-install` serves; undo: `qfilter remove`"
+
+
+def served_by_others(found: Installed, rules: KernelRules, held: Mapping[int, BoundQueue]) -> Iterator[str]:
+    """A sentence for each queue that the standing rules feed, somebody serves, and `rules` would feed no longer."""
+    fed = {number for feed in feeds(found) for number in range(feed.first, feed.last + 1)}
+    for number in sorted((fed & held.keys()) - set(range(rules.first, rules.last + 1))):
+        yield (
+            f"the rules that stand feed queue {number}, which {holder(held[number].port_id)} holds, "
+            "and these would feed it no longer: end that process first, or take its rules away by `qfilter remove`"
+        )
 
 
 def _outcome(bypass: bool) -> str:

@@ -98,6 +98,14 @@ def parse(saved: str, base_chains: frozenset[str] | None = None) -> State:
     )
 
 
+def unreadable(saved: str) -> tuple[str, ...]:
+    """The tables that iptables-nft-save could not print, for all its exit code 0: nft wrote into them."""
+    lines = saved.split("\n")
+    return tuple(
+        table for table in TABLES if any(line.startswith(f"# Table `{table}' is incompatible") for line in lines)
+    )
+
+
 _Key = tuple[str, str]
 """A table and a chain."""
 _TRACKING = re.compile(
@@ -110,7 +118,7 @@ def _read(saved: str) -> tuple[dict[_Key, str], dict[_Key, list[str]]]:
     policies: dict[_Key, str] = {}
     rules: dict[_Key, list[str]] = {}
     table = ""
-    for line in saved.splitlines():
+    for line in saved.split("\n"):  # comments may hold what else ends a line for `splitlines`
         if line.startswith("*"):
             table = line[1:]
         elif line.startswith(":"):
@@ -182,6 +190,12 @@ def _spent(
 def spent_tables(found: State, wanted: State) -> tuple[str, ...]:
     """Tables that only hold what is to be removed, and were not there before qfilter was."""
     return () if wanted.chains else tuple(table for table in TABLES if table in found.spent)
+
+
+def own_chains(table: str, found: State) -> tuple[str, ...]:
+    """The chains of a spent table: its base chains, and qfilter's."""
+    made = (name.removeprefix(f"{table} ") for name in sorted(found.spent) if name.startswith(f"{table} "))
+    return (*made, *(PLACES[hook].chain for hook in found.chains if PLACES[hook].table == table))
 
 
 def restore_text(found: State, wanted: State) -> str:

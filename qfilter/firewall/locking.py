@@ -48,33 +48,45 @@ def lock() -> Iterator[None]:
 
     Raises FirewallError with the holder when there is one, PrivilegeError where only root may write.
     """
-    with lock_or_holder(patience=0) as holder:
-        if holder is not None:
-            message = f"process {holder} looks after the kernel rules of this network namespace: end it first"
-            raise FirewallError("kernel rules", message)
-        yield
-
-
-@contextmanager
-def lock_or_holder(patience: float = 2.0) -> Iterator[str | None]:
-    """As `lock`, but when another process still holds it after `patience` seconds, go on without: its number is given.
-
-    An installation or a removal is over by then; a process that serves is not.
-    """
     tools.require_privilege("changing kernel rules")
-    # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
-    path = namespace_path("lock")
+    path = _path()
     with ExitStack() as holding:
-        holder: str | None = None
         try:
-            holding.enter_context(hold(path, patience))
+            holding.enter_context(hold(path))
         except HeldError as held:
-            holder = str(held)
+            message = f"process {held} looks after the kernel rules of this network namespace: end it first"
+            raise FirewallError("kernel rules", message) from None
         except PermissionError:
             raise PrivilegeError(f"{path}: expected root, who alone can lock the kernel rules") from None
         except OSError as error:
             raise FirewallError(f"lock {path}", error.strerror or str(error)) from None
-        yield holder
+        yield
+
+
+@contextmanager
+def lock_or_reason(patience: float = 2.0) -> Iterator[str | None]:
+    """As `lock`, but where it cannot be had within `patience` seconds, go on without: why is given, in a sentence.
+
+    An installation or a removal is over by then; a process that serves is not. A /run that is full or cannot be
+    written must not lock anybody out either.
+    """
+    tools.require_privilege("changing kernel rules")
+    path = _path()
+    with ExitStack() as holding:
+        reason: str | None = None
+        try:
+            holding.enter_context(hold(path, patience))
+        except HeldError as held:
+            reason = f"process {held} still serves, and has nothing to judge now: end it, or SIGUSR1 for its rules"
+        except OSError as error:
+            why = error.strerror or str(error)
+            reason = f"without the lock {path}, for: {why}; rules that are installed at this moment may come to stand"
+        yield reason
+
+
+def _path() -> Path:
+    # A file that only root can open, and not the namespace's own: no other user can keep the rules from us.
+    return namespace_path("lock")
 
 
 def _take_within(path: Path, seconds: float) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from qfilter.fields import Family
 from qfilter.firewall.reject import UNREACHABLE, nft_name
-from qfilter.firewall.state import LO_SIDE, PLACES, Chain, State, exempts_lo
+from qfilter.firewall.state import LO_SIDE, PLACES, Chain, Jump, State, exempts_lo
 from qfilter.model.hook import Hook
 from qfilter.model.marks import handed_back
 from qfilter.model.plan import KernelRules
@@ -66,6 +66,54 @@ def parse(listed: str) -> State:
             rules.setdefault(rule["chain"], []).append(rule.get("comment", UNKNOWN))
     chains = {hook: Chain(tuple(rules[hook])) for hook in Hook if hook in rules}
     return State(chains=chains, present=frozenset({TABLE}))
+
+
+def among_native(listed: str, why: str) -> State:
+    """qfilter's chains of iptables and their jumps, from `nft --json list ruleset ip` where iptables cannot show them.
+
+    nft does not show what stands in a rule of iptables': the chains have no rules, and a jump is its rule's handle.
+    """
+    entries = json.loads(listed)["nftables"]
+    rules: dict[tuple[str, str], list[dict[str, Any]]] = {
+        (entry["chain"]["table"], entry["chain"]["name"]): [] for entry in entries if "chain" in entry
+    }
+    for rule in (entry["rule"] for entry in entries if "rule" in entry):
+        rules[rule["table"], rule["chain"]].append(rule)
+    ours = {(place.table, place.chain): hook for hook, place in PLACES.items() if (place.table, place.chain) in rules}
+    jumps: dict[Hook, list[Jump]] = {hook: [] for hook in ours.values()}
+    for (table, chain), each in rules.items():
+        for position, rule in enumerate(each if (table, chain) not in ours else (), 1):
+            for hook in (ours[table, target] for target in _targets(rule) if (table, target) in ours):
+                jumps[hook].append(Jump(table, chain, position, f"handle {rule['handle']}"))
+    return State(
+        chains={hook: Chain((), tuple(jumps[hook])) for hook in ours.values()},
+        foreign=sum(len(each) for key, each in rules.items() if key not in ours) - sum(map(len, jumps.values())),
+        conntrack='"ct"' in listed or '"conntrack"' in listed,
+        unreadable=why,
+    )
+
+
+def _targets(rule: dict[str, Any]) -> list[str]:
+    return [each[verb]["target"] for each in rule["expr"] for verb in ("jump", "goto") if verb in each]
+
+
+def removal(found: State, family: Family) -> str:
+    """What `nft -f` must read to delete what `among_native` found; empty when that is nothing."""
+    kind = IPTABLES_FAMILY[family]
+    chains = [f"{kind} {PLACES[hook]}" for hook in found.chains]
+    jumps = [jump for chain in found.chains.values() for jump in chain.jumps]
+    lines = [
+        *(f"delete rule {kind} {jump.table} {jump.chain} {jump.rule}" for jump in jumps),
+        *(f"flush chain {chain}" for chain in chains),
+        *(f"delete chain {chain}" for chain in chains),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def by_hand(found: State, family: Family) -> str:
+    """What an operator can type where `removal` is refused: an empty chain lets everything go on."""
+    chains = (f"`nft flush chain {IPTABLES_FAMILY[family]} {PLACES[hook]}`" for hook in found.chains)
+    return f"to let packets pass all the same: {', '.join(chains)}"
 
 
 def base_chains(listed: str, family: Family) -> frozenset[str]:

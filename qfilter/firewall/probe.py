@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qfilter.errors import FirewallError
 from qfilter.firewall import backends, tools
-from qfilter.firewall.apply import BACKENDS
+from qfilter.firewall.looking import BACKENDS
 from qfilter.firewall.state import State
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from qfilter.fields import Family
@@ -43,6 +43,11 @@ LO_SIDE: Mapping[Hook, str] = MappingProxyType(
 """Which interface of a packet can be lo; nothing is forwarded from or to it."""
 
 
+def shown(text: str) -> str:
+    """A line as a terminal only shows it: comments and names of others are any bytes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Jump:
     """A rule that leads into one of qfilter's chains."""
@@ -60,6 +65,10 @@ class Chain:
 
     rules: tuple[str, ...]
     jumps: tuple[Jump, ...] = ()
+
+    def jumps_first(self) -> Chain:
+        """The same as if each jump were the first rule of its chain."""
+        return replace(self, jumps=tuple(replace(jump, position=1) for jump in self.jumps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,22 @@ class State:
     """How many rules of others stand there, in any table."""
     conntrack: bool = False
     """Whether any rule, whoever's, makes the kernel track connections."""
+    unreadable: str = ""
+    """Why the tool can neither show nor change what stands; the chains are then known by other means, without rules."""
+    generation: bytes | None = None
+    """When it was looked at, as the kernel counts; None where the kernel does not tell."""
+
+    def jumps_first(self) -> State:
+        """The same as if no rule of others came before qfilter's jumps."""
+        return replace(self, chains={hook: chain.jumps_first() for hook, chain in self.chains.items()})
+
+    def shown(self) -> State:
+        """The same, to be printed."""
+        return replace(
+            self,
+            chains={hook: replace(chain, rules=tuple(map(shown, chain.rules))) for hook, chain in self.chains.items()},
+            ahead={hook: tuple(map(shown, rules)) for hook, rules in self.ahead.items()},
+        )
 
 
 NOTHING = State()
@@ -117,8 +142,10 @@ def exempts_lo(rules: KernelRules, hook: Hook) -> bool:
 
 def differences(ruleset: Ruleset, found: State, wanted: State) -> tuple[str, ...]:
     """What keeps `found` from being `wanted`, a line each; empty when nothing is to be done."""
+    if found.unreadable and wanted.chains:
+        return (f"{ruleset}: {found.unreadable}",)
     return tuple(
-        f"{ruleset}: {ruleset.chain(hook)}: {line}"
+        shown(f"{ruleset}: {ruleset.chain(hook)}: {line}")
         for hook in Hook
         for line in _chain_differences(PLACES[hook], found.chains.get(hook), wanted.chains.get(hook))
     )

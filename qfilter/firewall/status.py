@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qfilter.fields import Family
-from qfilter.firewall import apply, tools
+from qfilter.firewall import tools
+from qfilter.firewall.apply import differences
+from qfilter.firewall.looking import Installed, installed
 from qfilter.firewall.state import PLACES, Ruleset, State
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
@@ -20,7 +22,8 @@ _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 class Status:
     """The answer to `qfilter status`, as far as the kernel rules go."""
 
-    found: apply.Installed
+    found: Installed
+    """To be printed: what is not printable in rules of others is written as an escape."""
     families: tuple[Family, ...]
     """Those of this kernel; without IPv6 there is nothing to install for it."""
     conntrack: bool
@@ -33,14 +36,15 @@ class Status:
 
 def status(rules: KernelRules | None = None) -> Status:
     """What stands now, compared with a plan when there is one. Raises PrivilegeError and FirewallError."""
-    found = apply.installed()
+    found = installed()
+    found = replace(found, states={ruleset: state.shown() for ruleset, state in found.states.items()})
     families = tools.families()
     tracked = _TRACKED.exists() and int(_TRACKED.read_text(encoding="ascii")) > 0
     return Status(
         found=found,
         families=families,
         conntrack=tracked or any(state.conntrack for state in found.states.values()),
-        differences=apply.differences(rules, found) if rules is not None else (),
+        differences=differences(rules, found) if rules is not None else (),
         remarks=(*remarks(found.states, families), *found.unseen),
     )
 
@@ -57,6 +61,8 @@ def remarks(states: Mapping[Ruleset, State], families: tuple[Family, ...]) -> It
         yield "this kernel has no IPv6: rules stand for IPv4 alone"
     yield from _missing_twins(states, families)
     for ruleset, state in states.items():
+        if state.unreadable:
+            yield f"{ruleset}: {state.unreadable}"
         for hook, rules in state.ahead.items():
             if rules and hook in state.chains:
                 before = "; ".join(rules)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qfilter.errors import FirewallError, PrivilegeError
 from qfilter.fields import Family
-from qfilter.firewall.state import Command
+from qfilter.firewall.state import Command, shown
 from qfilter.model.policy import Backend
 
 LOCK_WAIT = 5
@@ -69,7 +69,10 @@ def default_kind() -> Backend:
 
 
 def run(command: Command) -> str:
-    """Standard output of a tool, called without a shell. Raises FirewallError, with its own words, when it fails."""
+    """Standard output of a tool, called without a shell. Raises FirewallError, with its own words, when it fails.
+
+    What is no UTF-8 is kept (surrogateescape): `shown` before it is printed.
+    """
     return _run(command, {})
 
 
@@ -98,9 +101,8 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
     try:
         done = subprocess.run(  # noqa: S603
             command.words,
-            input=command.text,
+            input=command.text.encode("utf-8", "surrogateescape"),
             capture_output=True,
-            text=True,
             timeout=_TIMEOUT,
             env=environment,
             check=False,
@@ -111,8 +113,14 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
     except subprocess.TimeoutExpired:
         raise FirewallError(str(command), f"no answer within {_TIMEOUT} s") from None
     if done.returncode != 0:
-        raise FirewallError(str(command), done.stderr or f"exit code {done.returncode}")
-    return done.stdout
+        said = _text(done.stderr).split("\n")
+        raise FirewallError(str(command), "\n".join(map(shown, said)).strip() or f"exit code {done.returncode}")
+    return _text(done.stdout)
+
+
+def _text(said: bytes) -> str:
+    # names and comments are any bytes: they must come back as they are where a rule is put back or deleted
+    return said.decode("utf-8", "surrogateescape")
 
 
 def require_privilege(action: str) -> None:

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from qfilter.fields import Family
+from qfilter.firewall.generation import FAMILIES
 from qfilter.firewall.state import PLACES, Ruleset
 from qfilter.model.policy import Backend
 from qfilter.netlink.channel import Channel
@@ -18,7 +19,7 @@ _LEGACY_TABLES = {Family.IPV4: "ip_tables_names", Family.IPV6: "ip6_tables_names
 _GETCHAIN = 10 << 8 | 4
 _NFGEN = struct.Struct("!BBH")
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
-_FAMILIES = {Family.IPV4: 2, Family.IPV6: 10, None: 1}
+_INET = 1
 _OURS = {place.chain for place in PLACES.values()}
 
 
@@ -34,7 +35,7 @@ def may_hold(ruleset: Ruleset) -> bool:
         assert ruleset.family is not None
         return has_legacy_tables(ruleset.family)
     try:
-        chains = _chains(_FAMILIES[ruleset.family])
+        chains = _chains(_INET if ruleset.family is None else FAMILIES[ruleset.family])
     except OSError:
         return True  # the kernel would not say
     return any(table == "qfilter" if ruleset.family is None else chain in _OURS for table, chain in chains)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
-from qfilter.firewall.apply import differences, install, installed
+from qfilter.firewall.apply import differences, install
+from qfilter.firewall.looking import installed
 from qfilter.model.plan import KernelRules
 
 EVERY = 10.0

@@ -115,3 +115,20 @@ def test_the_table_of_nft_is_seen_without_nft() -> None:
         )
         assert traces.may_hold(Ruleset(Backend.NFT, None))
         assert firewall.remove() == ("nft: delete table inet qfilter",)
+
+
+RUNS = {"full": "mount -t tmpfs -o nr_inodes=1 none /run", "read-only": "mount -t tmpfs -o ro none /run"}
+
+
+@pytest.mark.needs("nfqueue", "iptables-nft")
+@pytest.mark.parametrize(
+    ("mount", "why"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_remove_works_without_a_place_for_its_lock(lab: Lab, policy_file: PolicyFile, mount: str, why: str) -> None:
+    before = snapshot(lab.gateway)
+    command(lab.gateway, "install", policy_file(POLICY), "--backend", "iptables-nft")
+    words = f"{RUNS[mount]} && exec {' '.join(qfilter('remove'))}"
+    done = lab.gateway.run("sh", "-c", words, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "removed")
+    assert why in done.stderr
+    assert snapshot(lab.gateway) == before

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from tests.kernel.firewall_rulesets import snapshot
 from tests.kernel.running import POLICY, PolicyFile, command
 from tests.lab.service import READY, qfilter
 from tests.lab.topology import Lab
@@ -59,3 +61,20 @@ def test_a_bypass_and_several_queues(lab: Lab, policy_file: PolicyFile) -> None:
             for number in (2, 3)
         ],
     )
+
+
+def test_the_rules_of_another_service_are_not_replaced(lab: Lab, policy_file: PolicyFile) -> None:
+    """Two containers in one network namespace: each has a /run, and so a lock, of its own."""
+    with lab.gateway.start(*qfilter("run", policy_file(POLICY), *NFT)) as first:
+        first.wait_for(READY)
+        standing = snapshot(lab.gateway)
+        other = policy_file(POLICY + "queue: {number: 5}\n")
+        words = " ".join(map(str, qfilter("run", other, "--format", "none", *NFT)))
+        done = lab.gateway.run("sh", "-c", f"mount -t tmpfs none /run && exec {words}", check=False)
+        assert done.returncode == 4
+        assert re.search(r"feed queue 0, which process \d+ \(\S+\) holds, .*: end that process first", done.stderr)
+        assert snapshot(lab.gateway) == standing
+        first.kill()
+    with lab.gateway.start(*qfilter("run", other, *NFT)) as second:
+        second.wait_for(READY)
+        assert second.stop() == 0

@@ -10,12 +10,14 @@ import pytest
 
 from qfilter.fields import Family
 from qfilter.firewall import feeding, iptables, nftables
-from qfilter.firewall.apply import Installed
-from qfilter.firewall.feeding import Feed, feeds, unheld, unserved
+from qfilter.firewall.feeding import Feed, feeds, served_by_others, unheld, unserved
+from qfilter.firewall.looking import Installed
 from qfilter.firewall.state import Chain, Ruleset, State
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend, Target
+from qfilter.netlink.nfnetlink import CopyMode
+from qfilter.netlink.queues import BoundQueue
 from tests.unit.firewall.kernel_rules import everything, gateway, least
 
 INPUT = Feed(hook=Hook.INPUT, first=0, last=0, bypass=False)
@@ -101,3 +103,37 @@ REST = "until `qfilter run --no-install` serves; undo: `qfilter remove`"
 )
 def test_unserved(rules: KernelRules, held: set[int], said: str | None) -> None:
     assert unserved(rules, held) == said
+
+
+HELD = BoundQueue(
+    number=5,
+    port_id=7,
+    waiting=0,
+    copy_mode=CopyMode.PACKET,
+    copy_range=96,
+    dropped_full=0,
+    dropped_socket=0,
+    last_id=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("standing", "wanted", "held", "refused"),
+    [
+        ((5, 5), (0, 0), {5: HELD}, [5]),
+        ((4, 7), (0, 3), {5: HELD, 6: HELD, 0: HELD}, [5, 6]),
+        ((5, 5), (5, 5), {5: HELD}, []),  # a service that repairs or reloads
+        ((4, 7), (5, 5), {5: HELD}, []),
+        ((5, 5), (0, 0), {}, []),  # its service was killed
+        ((5, 5), (0, 0), {0: HELD, 9: HELD}, []),
+    ],
+)
+def test_rules_that_somebody_serves_are_not_replaced(
+    standing: tuple[int, int], wanted: tuple[int, int], held: dict[int, BoundQueue], refused: list[int]
+) -> None:
+    first, last = standing
+    found = iptables.desired(replace(least(Backend.IPTABLES_NFT), first=first, last=last), Family.IPV4)
+    rules = replace(least(Backend.NFT), first=wanted[0], last=wanted[1])
+    said = list(served_by_others(Installed({Ruleset(Backend.IPTABLES_NFT, Family.IPV4): found}), rules, held))
+    assert [line.partition(",")[0] for line in said] == [f"the rules that stand feed queue {each}" for each in refused]
+    assert all("which an unknown process holds" in line for line in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from qfilter.errors import FirewallError, PrivilegeError
 from qfilter.firewall import locking
-from qfilter.firewall.locking import lock
+from qfilter.firewall.locking import lock, lock_or_reason
 
 HOLD = """
 import pathlib, sys
@@ -144,3 +145,29 @@ def test_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(PrivilegeError, match="expected root"), lock():
         pytest.fail("taken without permission")
+
+
+@pytest.mark.parametrize(("number", "why"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only file system")])
+def test_where_no_lock_can_be_made_a_removal_goes_on_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, number: int, why: str
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refused)
+    with lock_or_reason() as reason:
+        assert reason is not None
+        assert why in reason
+    with pytest.raises(FirewallError, match=why), lock():
+        pytest.fail("installed without a lock")
+
+
+def test_a_removal_goes_on_beside_a_service(folder: Path) -> None:
+    held = place(folder)
+    held.write_text("812")
+    with held_by_another(held), lock_or_reason(patience=0) as reason:
+        assert reason is not None
+        assert reason.startswith("process 812 still serves")
+    with lock_or_reason() as reason:
+        assert reason is None
+        assert list(folder.iterdir()) == [held]
