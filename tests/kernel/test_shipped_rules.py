@@ -186,6 +186,7 @@ class TestGateway:
         assert both(lambda family: ping(lab.server, lab.client.address(family)).outcome) == ANSWERED
         assert outcome(lab.server, lab.gateway, 23, timeout=QUICK) == TIMED_OUT
         assert both(lambda family: ping(lab.server, lab.client.address(family), timeout=QUICK).outcome) == TIMED_OUT
+        lab.gateway.ip("neigh flush all")
         assert both(lambda family: curl(lab.client, lab.server.address(family)).outcome) == CONNECTED
 
 

@@ -39,3 +39,9 @@ def test_its_service_is_the_guides() -> None:
     text = (ROOT / "vagrant/qfilter.service").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == unit.text.replace("/opt/qfilter", "/srv/qfilter").splitlines()
+
+
+def test_no_function_of_its_script_returns_without_a_status() -> None:
+    """In a trap that is the status from before the trap: after a failure the machines would stay."""
+    text = (ROOT / "vagrant/lab").read_text()
+    assert re.findall(r"^.*\breturn *(?:#.*|;.*|\}.*)?$", text, re.MULTILINE) == []
