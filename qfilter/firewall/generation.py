@@ -23,7 +23,6 @@ from qfilter.netlink.message import (
     decode_error,
     decode_messages,
     encode_attributes,
-    encode_message,
 )
 from qfilter.netlink.nfnetlink import NETLINK_NETFILTER
 
@@ -75,7 +74,7 @@ def delete_tables(family: Family, tables: Mapping[str, Sequence[str]], seen: byt
         *(Message(type=kind, flags=REQUEST | ACK | _NOT_RECURSIVE, body=body) for kind, body in deletions),
         Message(type=_END, flags=REQUEST, body=_HEADER.pack(0, 0, _SUBSYSTEM)),
     ]
-    refused = _send(b"".join(map(encode_message, batch)))
+    refused = _send(batch)
     if refused:
         changed = refused == errno.ERESTART
         raise FirewallError(what, "others changed rules meanwhile" if changed else os.strerror(refused))
@@ -88,11 +87,11 @@ def _deletions(table: bytes, chains: Sequence[bytes]) -> Iterator[tuple[int, lis
     yield _DELETE_TABLE, [(_TABLE_NAME, table)]
 
 
-def _send(batch: bytes) -> int:
+def _send(batch: Sequence[Message]) -> int:
     """The first errno that the kernel answers with, 0 for none."""
     channel = Channel.open(NETLINK_NETFILTER)
     try:
-        os.write(channel.fileno(), batch)
+        channel.send_together(batch)
         answers = []
         while (datagram := channel.receive()) is not None:
             answers += [decode_error(each) for each in decode_messages(datagram.data) if each.type == ERROR]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -65,6 +66,10 @@ class Channel:
         self._sequence += 1
         self._socket.send(encode_message(Message(type=kind, flags=REQUEST | flags, sequence=self._sequence, body=body)))
         return self._sequence
+
+    def send_together(self, messages: Iterable[Message]) -> None:
+        """Sends messages in one piece, as they are. Raises OSError."""
+        self._socket.send(b"".join(map(encode_message, messages)))
 
     def receive(self) -> Datagram | None:
         """The next datagram from the kernel, or None when nothing waits. Raises OSError: ENOBUFS is a loss."""
