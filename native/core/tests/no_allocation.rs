@@ -60,9 +60,9 @@ fn plan(rules: usize) -> Plan {
     all.push(rule(rules + 1, &outside, &none, &json!([0, 0])));
     let document = Document {
         rest: json!({
-            "version": 1, "fields": names, "allow": [], "defaults": [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]],
+            "version": 2, "fields": names, "allow": [], "defaults": [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]],
             "on_failure": vec![false; 8], "mark_mask": 0,
-            "sets": [{"name": "s", "dynamic": true, "timeout": null, "size": 9, "elements": {"addresses": 0}}],
+            "sets": [{"name": "s", "type": "address", "dynamic": true, "timeout": null, "size": 9, "elements": {"addresses": 0}}],
             "counters": ["all"], "rules": all,
         }),
         addresses: [Packed {

@@ -14,6 +14,7 @@ import msgpack
 import pytest
 from hypothesis import given
 
+from qfilter import _native
 from qfilter.compiler import compile_policy, encode
 from qfilter.errors import PolicyError
 from qfilter.fields import FIELDS
@@ -369,3 +370,9 @@ def shape(found: list[Any], start: int, end: int) -> list[object]:
         nested.append([found[start]["id"], shape(found, start + 1, found[start]["end"])])
         start = found[start]["end"]
     return nested
+
+
+@pytest.mark.parametrize("seed", sorted(ROOT.glob("native/fuzz/seeds/plan/*")), ids=lambda seed: seed.name)
+def test_the_fuzzers_seeds_are_plans_of_today(seed: Path) -> None:
+    """From one that is refused at once it finds nothing."""
+    _native.Engine(seed.read_bytes(), None)
