@@ -14,8 +14,9 @@ from vagrant.suite.test_traffic import families, page
 
 pytestmark = pytest.mark.usefixtures("calm")
 
+LET_GO = "/tmp/let-go"
 SLOW = """
-import socket, sys, time
+import os, socket, sys, time
 source, target, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 held = []
 for _ in range(number):
@@ -25,7 +26,7 @@ for _ in range(number):
     try: one.connect((target, 80))
     except BlockingIOError: pass
     held.append(one)
-time.sleep(20)
+while not os.path.exists(sys.argv[4]): time.sleep(0.1)
 open_ones = 0
 for one in held:
     try: one.send(b"GET / HTTP/1.1\\r\\nX: "); open_ones += 1
@@ -61,9 +62,8 @@ def counted(firewall: Machine, *rules: str) -> Iterator[None]:
     assert after["error"] == before["error"]
 
 
-def wait_until_counted(firewall: Machine, rule: str) -> None:
-    """It decides packets, more than at the time of the call."""
-    before = counts(firewall)[rule]
+def wait_until_counted(firewall: Machine, rule: str, before: int) -> None:
+    """It has decided more packets than those."""
     wait_until(lambda: counts(firewall)[rule] > before, f"{rule} should decide packets", timeout=120)
 
 
@@ -103,8 +103,9 @@ def test_tcp_in_fragments_is_dropped(client: Machine, server: Machine, firewall:
 
 def test_a_flood_is_limited_and_others_are_served(client: Machine, server: Machine, firewall: Machine) -> None:
     command = f"timeout 60 hping3 --flood -q -a {ATTACKER[4]} -S -p 80 {SERVER[4]}"
+    before = counts(firewall)["flooder"]
     with counted(firewall, "syn-flood", "flooder"), client.start(command) as flood:
-        wait_until_counted(firewall, "flooder")
+        wait_until_counted(firewall, "flooder", before)
         assert client.run(page(4)) == "hello\n"
         assert client.run(page(6)) == "hello\n"
         assert flood.exit_code is None, "the pages came after the flood"
@@ -132,11 +133,13 @@ def test_a_tunnel_in_names(client: Machine, server: Machine, firewall: Machine, 
 
 @families
 def test_slow_http_gets_few_connections(client: Machine, firewall: Machine, family: int) -> None:
-    command = f"python3 -c '{SLOW}' {ATTACKER[family]} {SERVER[family]} 150"
+    client.run(f"rm -f {LET_GO}")
+    before = counts(firewall)["slow-http"]
+    command = f"timeout 300 python3 -c '{SLOW}' {ATTACKER[family]} {SERVER[family]} 150 {LET_GO}"
     with counted(firewall, "slow-http"), client.start(command) as held:
-        wait_until_counted(firewall, "slow-http")
+        wait_until_counted(firewall, "slow-http", before)
         assert client.run(page(family)) == "hello\n"
-        assert held.exit_code is None, "the page came after the attack"
+        client.run(f"touch {LET_GO}")
         assert held.wait(timeout=300) == 0
     assert 0 < int(held.output) < 150
 
