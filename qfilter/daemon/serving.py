@@ -22,6 +22,9 @@ from qfilter.queues.base import CountedQueue, PacketQueue
 from qfilter.queues.ip_queue import IpQueue
 from qfilter.queues.nfqueue import NfQueue
 
+_SENDING = 1.0
+"""Seconds in which a verdict that is given is also sent."""
+
 Ended = Callable[[BaseException], None]
 """Told why serving has ended by itself."""
 
@@ -128,8 +131,11 @@ class ServingByCall:
 
     def answer_rejects(self, answered: bool) -> None:
         """See Serving."""
-        with self.held():
-            self._answered = answered
+        self._answered = answered
+        # Whoever has looked at it already sends at once. A condition that hangs keeps the turn, but its packet comes
+        # here only after it: it must not keep the kernel rules from being removed.
+        if self._busy.acquire(timeout=_SENDING):
+            self._busy.release()
 
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+import qfilter
 from qfilter import daemon, firewall
 from qfilter.control.messages import Change, Changed, ChangeSet, Refused, Reloaded
 from qfilter.daemon import EngineName, losses, preparing, recorder
@@ -243,6 +245,31 @@ def test_what_is_rejected_without_an_answer_in_the_kernel_is_dropped(monkeypatch
         report = serving.report()
     assert queue.verdicts == [Kind.REJECT, Kind.DROP, Kind.REJECT]
     assert report.verdicts[Kind.REJECT].packets == 3, "that is what the policy says"
+
+
+def test_a_condition_that_hangs_keeps_no_reject_from_becoming_a_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else SIGTERM would remove no kernel rule."""
+    monkeypatch.setattr(by_call, "_SENDING", 0.01)
+    asked, go_on = threading.Event(), threading.Event()
+
+    @qfilter.predicate("test.daemon.hangs")
+    def hangs(_: Packet) -> bool:
+        asked.set()
+        return go_on.wait(20.0)
+
+    text = f"{TEXT}rules: [{{id: hangs, match: {{python: test.daemon.hangs}}, verdict: reject}}]\n"
+    plan = daemon.prepare(loads(text), install=False)
+    queue = FakeQueue(waiting=1)
+    with by_call_of(monkeypatch, queue) as serving:
+        serving.switch(plan, ReferenceEngine(plan.policy))
+        judging = threading.Thread(target=serving.receive, args=(queue,))
+        judging.start()
+        assert asked.wait(20.0)
+        serving.answer_rejects(False)
+        assert queue.verdicts == []
+        go_on.set()
+        judging.join()
+    assert queue.verdicts == [Kind.DROP]
 
 
 def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
