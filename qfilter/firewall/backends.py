@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 
 from qfilter.errors import FirewallError
 from qfilter.fields import Family
 from qfilter.firewall import iptables, nftables, tools, traces
-from qfilter.firewall.generation import delete_tables, generation
 from qfilter.firewall.state import NOTHING, Command, Ruleset, State, shown
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
+from qfilter.netlink import nf_tables, nfnetlink
 
 IPTABLES = (Backend.IPTABLES_LEGACY, Backend.IPTABLES_NFT)
 
@@ -76,12 +77,24 @@ def change(ruleset: Ruleset, found: State, wanted: State) -> Iterator[str]:
 def _change(ruleset: Ruleset, found: State, wanted: State) -> Iterator[str]:
     tables = iptables.spent_tables(found, wanted)
     if tables:
-        assert ruleset.family is not None
-        delete_tables(ruleset.family, {table: iptables.own_chains(table, found) for table in tables}, found.generation)
-        yield f"delete tables {', '.join(tables)}"
+        yield _delete_tables(tables, ruleset, found)
     for command in commands(ruleset, found, wanted):
         _run(command, ruleset, found)
         yield command.text.strip() or str(command)
+
+
+def _delete_tables(tables: tuple[str, ...], ruleset: Ruleset, found: State) -> str:
+    what = f"delete tables {', '.join(tables)}"
+    if found.generation is None:
+        raise FirewallError(what, "the kernel does not say when they were looked at")
+    assert ruleset.family is not None
+    chains = {table: iptables.own_chains(table, found) for table in tables}
+    try:
+        nf_tables.delete_tables(nfnetlink.Family[ruleset.family.name], chains, found.generation)
+    except OSError as error:
+        changed = error.errno == errno.ERESTART
+        raise FirewallError(what, "others changed rules meanwhile" if changed else str(error.strerror)) from None
+    return what
 
 
 def _run(command: Command, ruleset: Ruleset, found: State) -> None:
@@ -112,7 +125,7 @@ def _read_legacy(family: Family) -> State:
 
 
 def _read_iptables_nft(family: Family) -> State:
-    seen = generation()  # before anything is read: see delete_tables
+    seen = nf_tables.generation()  # before anything is read: see delete_tables
     saved = tools.run(Command((tools.iptables(Backend.IPTABLES_NFT, family).save,)))
     if names := iptables.unreadable(saved):
         kind = nftables.IPTABLES_FAMILY[family]

@@ -13,6 +13,8 @@ from enum import IntEnum, IntFlag
 from qfilter.netlink.message import HEADER, Message, decode_attributes, encode_attributes
 
 NETLINK_NETFILTER = 12
+NFGEN = struct.Struct("!BBH")
+"""nfgenmsg: family, version, and what the subsystem wants, such as a queue's number."""
 SUBSYSTEM = 3
 """NFNL_SUBSYS_QUEUE: the upper byte of every message type here."""
 PACKET, VERDICT, CONFIG = (SUBSYSTEM << 8 | kind for kind in range(3))
@@ -26,6 +28,8 @@ class Family(IntEnum):
     """NFPROTO_* of linux/netfilter.h: `nfgen_family` of a queued packet."""
 
     UNSPEC = 0
+    INET = 1
+    """Both families, of nf_tables alone."""
     IPV4 = 2
     ARP = 3
     BRIDGE = 7
@@ -69,7 +73,6 @@ CHECKSUM_NOT_READY = 1
 """NFQA_SKB_CSUMNOTREADY."""
 
 _PF_BIND = 3
-_NFGEN = struct.Struct("!BBH")
 _COMMAND = struct.Struct("!BxH")
 _PARAMS = struct.Struct("!IB")
 _PACKET_HEADER = struct.Struct("!IHB")
@@ -147,9 +150,9 @@ class QueuedPacket:
 
 def decode_packet(message: Message) -> QueuedPacket:
     """A queued packet. Raises ValueError for another message, or one that lacks its NFQA_PACKET_HDR."""
-    if message.type != PACKET or len(message.body) < _NFGEN.size:
+    if message.type != PACKET or len(message.body) < NFGEN.size:
         raise ValueError(f"netlink message type {message.type:#x} of {len(message.body)} bytes: expected a packet")
-    found = dict(decode_attributes(message.body, _NFGEN.size))
+    found = dict(decode_attributes(message.body, NFGEN.size))
     try:
         packet_id, ethertype, hook = _PACKET_HEADER.unpack_from(found[_NFQA_PACKET_HDR])
         payload = found.get(_NFQA_PAYLOAD, b"")
@@ -182,7 +185,7 @@ def cut_packet_id(datagram: bytes) -> int | None:
         return None
     try:
         # The kernel writes NFQA_PACKET_HDR first; the walk ends there, long before the cut.
-        kind, value = next(decode_attributes(datagram, HEADER.size + _NFGEN.size), (0, b""))
+        kind, value = next(decode_attributes(datagram, HEADER.size + NFGEN.size), (0, b""))
     except ValueError:
         return None
     return int.from_bytes(value[:4], "big") if kind == _NFQA_PACKET_HDR and len(value) >= 4 else None
@@ -228,7 +231,7 @@ def encode_greeting() -> bytes:
 
 
 def _body(queue: int, attributes: Iterable[tuple[int, bytes]]) -> bytes:
-    return _NFGEN.pack(Family.UNSPEC, 0, queue) + encode_attributes(attributes)
+    return NFGEN.pack(Family.UNSPEC, 0, queue) + encode_attributes(attributes)
 
 
 def _number(found: dict[int, bytes], kind: int) -> int | None:
