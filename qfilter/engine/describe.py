@@ -22,6 +22,7 @@ from qfilter.model.match import (
     TextLength,
 )
 from qfilter.model.rule import AllOf, AnyOf, BytesTest, Condition, FieldTest, NotOf, PythonTest, ScapyTest
+from qfilter.text import escaped
 
 _MOST = 8
 """Elements of a list that are shown."""
@@ -119,8 +120,7 @@ def text(raw: bytes | str) -> str:
 
 def printable(words: str) -> str:
     """Words of foreign code, on one line and bounded: nothing in them can move a terminal's cursor."""
-    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in words[:_WORDS])
-    return shown + ("..." if len(words) > _WORDS else "")
+    return escaped(words[:_WORDS]) + ("..." if len(words) > _WORDS else "")
 
 
 def in_words(error: BaseException) -> str:

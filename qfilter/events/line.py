@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from qfilter.events.record import Event, EventType
+from qfilter.text import escaped
 
 Style = Callable[[str, str], str]
 """Gives a text its look, by a name: the verdict's kind, `failure`, `dim`, `header`, or an event's type.
@@ -42,14 +43,8 @@ def render(event: Event, style: Style = plain) -> str:
 
 
 def visible(value: object) -> str:
-    """A value as text that a terminal only shows; nothing is `-`.
-
-    Whoever names an interface, or a file of a policy, must not be able to move the cursor or to turn the text around:
-    all that is not printable is written as Python would escape it.
-    """
-    if value is None or value == "":
-        return "-"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value))
+    """A value as text that a terminal only shows; nothing is `-`."""
+    return "-" if value is None or value == "" else escaped(str(value))
 
 
 def _end(address: object, port: object) -> str:

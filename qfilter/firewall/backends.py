@@ -9,10 +9,11 @@ from dataclasses import replace
 from qfilter.errors import FirewallError
 from qfilter.fields import Family
 from qfilter.firewall import iptables, nftables, tools, traces
-from qfilter.firewall.state import NOTHING, Command, Ruleset, State, shown
+from qfilter.firewall.state import NOTHING, Command, Ruleset, State
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend
 from qfilter.netlink import nf_tables, nfnetlink
+from qfilter.text import escaped
 
 IPTABLES = (Backend.IPTABLES_LEGACY, Backend.IPTABLES_NFT)
 
@@ -46,7 +47,7 @@ def read(ruleset: Ruleset) -> State:
         return _read_iptables_nft(ruleset.family)
     except (ValueError, LookupError) as error:
         why = f"what its tool printed cannot be understood: {type(error).__name__}: {error}"
-        raise FirewallError(f"read {ruleset}", shown(why)) from error
+        raise FirewallError(f"read {ruleset}", escaped(why)) from error
 
 
 def commands(ruleset: Ruleset, found: State, wanted: State) -> tuple[Command, ...]:

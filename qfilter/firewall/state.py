@@ -10,6 +10,7 @@ from qfilter.fields import Family
 from qfilter.model.hook import Hook
 from qfilter.model.plan import KernelRules
 from qfilter.model.policy import Backend, Exempt
+from qfilter.text import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,6 @@ LO_SIDE: Mapping[Hook, str] = MappingProxyType(
     {Hook.PREROUTING: "i", Hook.INPUT: "i", Hook.OUTPUT: "o", Hook.POSTROUTING: "o"}
 )
 """Which interface of a packet can be lo; nothing is forwarded from or to it."""
-
-
-def shown(text: str) -> str:
-    """A line as a terminal only shows it: comments and names of others are any bytes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +97,10 @@ class State:
         """The same, to be printed."""
         return replace(
             self,
-            chains={hook: replace(chain, rules=tuple(map(shown, chain.rules))) for hook, chain in self.chains.items()},
-            ahead={hook: tuple(map(shown, rules)) for hook, rules in self.ahead.items()},
+            chains={
+                hook: replace(chain, rules=tuple(map(escaped, chain.rules))) for hook, chain in self.chains.items()
+            },
+            ahead={hook: tuple(map(escaped, rules)) for hook, rules in self.ahead.items()},
         )
 
 
@@ -145,7 +143,7 @@ def differences(ruleset: Ruleset, found: State, wanted: State) -> tuple[str, ...
     if found.unreadable and wanted.chains:
         return (f"{ruleset}: {found.unreadable}",)
     return tuple(
-        shown(f"{ruleset}: {ruleset.chain(hook)}: {line}")
+        escaped(f"{ruleset}: {ruleset.chain(hook)}: {line}")
         for hook in Hook
         for line in _chain_differences(PLACES[hook], found.chains.get(hook), wanted.chains.get(hook))
     )

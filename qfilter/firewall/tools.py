@@ -12,8 +12,9 @@ from pathlib import Path
 
 from qfilter.errors import FirewallError, PrivilegeError
 from qfilter.fields import Family
-from qfilter.firewall.state import Command, shown
+from qfilter.firewall.state import Command
 from qfilter.model.policy import Backend
+from qfilter.text import escaped
 
 LOCK_WAIT = 5
 """Seconds that iptables-legacy waits for the lock that its other callers hold."""
@@ -71,7 +72,7 @@ def default_kind() -> Backend:
 def run(command: Command) -> str:
     """Standard output of a tool, called without a shell. Raises FirewallError, with its own words, when it fails.
 
-    What is no UTF-8 is kept (surrogateescape): `shown` before it is printed.
+    What is no UTF-8 is kept (surrogateescape): `qfilter.text.escaped` before it is printed.
     """
     return _run(command, {})
 
@@ -114,7 +115,7 @@ def _run(command: Command, extra: Mapping[str, str]) -> str:
         raise FirewallError(str(command), f"no answer within {_TIMEOUT} s") from None
     if done.returncode != 0:
         said = _text(done.stderr).split("\n")
-        raise FirewallError(str(command), "\n".join(map(shown, said)).strip() or f"exit code {done.returncode}")
+        raise FirewallError(str(command), "\n".join(map(escaped, said)).strip() or f"exit code {done.returncode}")
     return _text(done.stdout)
 
 

@@ -107,16 +107,20 @@ def descriptors_of(process: int) -> Iterator[None]:
         os.close(descriptor)
 
 
+def take_the_jump_away_and_put_it_back(world: Lab, log: Path) -> None:
+    """Each as soon as the Watch has told the one before."""
+    for number, verb in enumerate(("-D", "-I"), 1):
+        world.gateway.run("iptables-legacy", verb, *JUMP)
+        await_events(log, "rules", number)
+
+
 def test_the_watch_and_a_stop_wait_for_nobody(
     world: Lab, reader: Reader, policy_file: PolicyFile, tmp_path: Path
 ) -> None:
     log = tmp_path / "events.json"
     with serving(world, reader, policy_file(TEXT), "--events", str(log), "--compare", "0.1") as service:
         reader.stall()
-        world.gateway.run("iptables-legacy", "-D", *JUMP)
-        await_events(log, "rules", 1)
-        world.gateway.run("iptables-legacy", "-I", *JUMP)
-        await_events(log, "rules", 2)
+        take_the_jump_away_and_put_it_back(world, log)
         reader.wait_for("kernel rules are as they should be")
         assert reader.text.index("kernel rules differ") < reader.text.index("kernel rules are as they should be")
         reader.stall()
@@ -176,9 +180,6 @@ def test_readers_that_are_gone_are_no_reason_to_end(
     log = tmp_path / "events.json"
     with serving(world, reader, policy_file(TEXT), "--events", str(log), "--compare", "0.1") as service:
         reader.close()
-        world.gateway.run("iptables-legacy", "-D", *JUMP)
-        await_events(log, "rules", 1)
-        world.gateway.run("iptables-legacy", "-I", *JUMP)
-        await_events(log, "rules", 2)
+        take_the_jump_away_and_put_it_back(world, log)
         assert ask(world.client, world.server) is Outcome.ANSWERED
         assert service.stop() == 0
