@@ -3,7 +3,7 @@ traffic goes on meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -53,18 +53,21 @@ def nothing_arrives(server: Machine, of: str) -> Iterator[None]:
 
 
 @contextmanager
-def counted(firewall: Machine, *rules: str) -> Iterator[None]:
-    """Each of the rules decides at least one packet while the block runs, and no packet has an error."""
+def counted(firewall: Machine, *rules: str) -> Iterator[Mapping[str, int]]:
+    """Each of the rules decides at least one packet while the block runs, and no packet has an error.
+
+    Gives what they had decided before.
+    """
     before = counts(firewall)
-    yield
+    yield before
     after = counts(firewall)
     assert {rule: after[rule] - before[rule] for rule in rules if after[rule] == before[rule]} == {}
     assert after["error"] == before["error"]
 
 
-def wait_until_counted(firewall: Machine, rule: str, before: int) -> None:
-    """It has decided more packets than those."""
-    wait_until(lambda: counts(firewall)[rule] > before, f"{rule} should decide packets", timeout=120)
+def wait_until_counted(firewall: Machine, rule: str, before: Mapping[str, int]) -> None:
+    """It has decided more packets than before."""
+    wait_until(lambda: counts(firewall)[rule] > before[rule], f"{rule} should decide packets", timeout=120)
 
 
 def test_the_capture_sees_what_arrives(client: Machine, server: Machine) -> None:
@@ -103,8 +106,7 @@ def test_tcp_in_fragments_is_dropped(client: Machine, server: Machine, firewall:
 
 def test_a_flood_is_limited_and_others_are_served(client: Machine, server: Machine, firewall: Machine) -> None:
     command = f"timeout 60 hping3 --flood -q -a {ATTACKER[4]} -S -p 80 {SERVER[4]}"
-    before = counts(firewall)["flooder"]
-    with counted(firewall, "syn-flood", "flooder"), client.start(command) as flood:
+    with counted(firewall, "syn-flood", "flooder") as before, client.start(command) as flood:
         wait_until_counted(firewall, "flooder", before)
         assert client.run(page(4)) == "hello\n"
         assert client.run(page(6)) == "hello\n"
@@ -134,9 +136,8 @@ def test_a_tunnel_in_names(client: Machine, server: Machine, firewall: Machine, 
 @families
 def test_slow_http_gets_few_connections(client: Machine, firewall: Machine, family: int) -> None:
     client.run(f"rm -f {LET_GO}")
-    before = counts(firewall)["slow-http"]
     command = f"timeout 300 python3 -c '{SLOW}' {ATTACKER[family]} {SERVER[family]} 150 {LET_GO}"
-    with counted(firewall, "slow-http"), client.start(command) as held:
+    with counted(firewall, "slow-http") as before, client.start(command) as held:
         wait_until_counted(firewall, "slow-http", before)
         assert client.run(page(family)) == "hello\n"
         client.run(f"touch {LET_GO}")
