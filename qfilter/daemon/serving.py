@@ -14,6 +14,7 @@ from qfilter import firewall
 from qfilter.daemon.losses import LOOK_EVERY, LossWatch
 from qfilter.daemon.recorder import Recorder
 from qfilter.engine.base import Engine
+from qfilter.errors import QueueError
 from qfilter.model.packet import Packet
 from qfilter.model.plan import Plan
 from qfilter.model.report import Report
@@ -23,7 +24,7 @@ from qfilter.queues.ip_queue import IpQueue
 from qfilter.queues.nfqueue import NfQueue
 
 _SENDING = 1.0
-"""Seconds in which a verdict that is given is also sent."""
+"""Seconds in which a reject that is given must be sent too."""
 
 Ended = Callable[[BaseException], None]
 """Told why serving has ended by itself."""
@@ -86,6 +87,8 @@ class ServingByCall:
         undo.callback(os.close, self._wake)
         self._stopping = self._draining = False
         self._answered = True
+        self._sent = threading.Event()
+        self._sent.set()
         self._thread: threading.Thread | None = None
 
     @property
@@ -127,15 +130,15 @@ class ServingByCall:
                     conntrack=plan.conntrack,
                     socket_buffer=settings.socket_buffer,
                 )
-                queue.receive(self._judge)
+                self._receive(queue)
 
     def answer_rejects(self, answered: bool) -> None:
         """See Serving."""
         self._answered = answered
-        # Whoever has looked at it already sends at once. A condition that hangs keeps the turn, but its packet comes
-        # here only after it: it must not keep the kernel rules from being removed.
-        if self._busy.acquire(timeout=_SENDING):
-            self._busy.release()
+        # Not `held`: a condition that hangs must not keep the kernel rules from being removed. Its packet is no danger:
+        # `_judge` looks at `_answered` after it.
+        if not answered and not self._sent.wait(_SENDING):
+            raise QueueError("answer no rejects", "one that was given before is still not sent")
 
     def switch(self, plan: Plan, engine: Engine) -> None:
         """See Serving."""
@@ -169,7 +172,7 @@ class ServingByCall:
     def receive(self, queue: PacketQueue) -> int:
         """Judge what is waiting in a queue; how many packets that were."""
         with self.held():
-            return queue.receive(self._judge)
+            return self._receive(queue)
 
     def drain(self, queue: PacketQueue) -> None:
         """What waits at most: somebody else's rules may go on filling the queue."""
@@ -177,12 +180,20 @@ class ServingByCall:
         while left > 0 and (judged := self.receive(queue)):
             left -= judged
 
+    def _receive(self, queue: PacketQueue) -> int:
+        try:
+            return queue.receive(self._judge)
+        finally:
+            self._sent.set()
+
     def _judge(self, packet: Packet) -> Verdict:
+        self._sent.set()  # a queue sends each verdict before it asks for the next
         verdict = self.engine.decide(packet)
         self._recorder.verdict(self.engine, packet, verdict)
-        if verdict.decision.kind is Kind.REJECT and not self._answered:
-            return replace(verdict, decision=Decision(Kind.DROP), mark=None)
-        return verdict
+        if verdict.decision.kind is not Kind.REJECT:
+            return verdict
+        self._sent.clear()  # before the look: whoever sets `_answered` after it waits
+        return verdict if self._answered else replace(verdict, decision=Decision(Kind.DROP), mark=None)
 
     def _record_own(self, packet: Packet | None, verdict: Verdict) -> None:
         self._recorder.verdict(self.engine, packet, verdict)

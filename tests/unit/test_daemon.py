@@ -26,7 +26,7 @@ from qfilter.fields import Family
 from qfilter.model.hook import Hook
 from qfilter.model.packet import Packet
 from qfilter.model.policy import Policy
-from qfilter.model.verdict import Kind, Reason
+from qfilter.model.verdict import Kind, Reason, Verdict
 from qfilter.netlink.nfnetlink import ConfigFlag
 from qfilter.policy.load import loads
 from qfilter.queues.base import Judge, OwnVerdicts, QueueCounters
@@ -249,7 +249,6 @@ def test_what_is_rejected_without_an_answer_in_the_kernel_is_dropped(monkeypatch
 
 def test_a_condition_that_hangs_keeps_no_reject_from_becoming_a_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else SIGTERM would remove no kernel rule."""
-    monkeypatch.setattr(by_call, "_SENDING", 0.01)
     asked, go_on = threading.Event(), threading.Event()
 
     @qfilter.predicate("test.daemon.hangs")
@@ -270,6 +269,41 @@ def test_a_condition_that_hangs_keeps_no_reject_from_becoming_a_drop(monkeypatch
         go_on.set()
         judging.join()
     assert queue.verdicts == [Kind.DROP]
+
+
+@dataclass
+class SlowQueue(FakeQueue):
+    """Sends a verdict when it may."""
+
+    given: threading.Event = field(default_factory=threading.Event)
+    may_send: threading.Event = field(default_factory=threading.Event)
+
+    def receive(self, judge: Judge) -> int:
+        def given(packet: Packet) -> Verdict:
+            verdict = judge(packet)
+            self.given.set()
+            assert self.may_send.wait(20.0)
+            return verdict
+
+        return super().receive(given)
+
+
+def test_the_kernel_rules_do_not_change_before_a_reject_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a chain without its REJECT rule it would pass."""
+    monkeypatch.setattr(by_call, "_SENDING", 0.01)
+    plan = daemon.prepare(loads(TEXT.replace("drop", "reject")), install=False)
+    queue = SlowQueue(waiting=1)
+    with by_call_of(monkeypatch, queue) as serving:
+        serving.switch(plan, ReferenceEngine(plan.policy))
+        judging = threading.Thread(target=serving.receive, args=(queue,))
+        judging.start()
+        assert queue.given.wait(20.0)
+        with pytest.raises(QueueError, match="answer no rejects: one that was given before is still not sent"):
+            serving.answer_rejects(False)
+        queue.may_send.set()
+        judging.join()
+        serving.answer_rejects(False)
+    assert queue.verdicts == [Kind.REJECT]
 
 
 def test_what_cannot_be_installed_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
